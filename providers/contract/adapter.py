@@ -1,0 +1,46 @@
+"""An adapter: one spec and its named functions.
+
+The functions are pure. A reader raises `errors.UnexpectedPayload` for a reply it cannot read, and
+nothing else, whatever bytes it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from msgspec import Struct
+
+from providers.contract.exchange import HttpRequest, HttpResponse
+from providers.contract.motion import MotionRequest
+from providers.contract.report import Failure, Observation, Submitted
+from providers.contract.spec import ModelSpec, Spec
+
+
+class CallContext(Struct, frozen=True, kw_only=True):
+    """What a call is about, besides the request itself."""
+
+    model: ModelSpec
+    attempt_id: str
+    """Sent as the client's request id where the provider takes one: the attempt is what was submitted."""
+    options: Mapping[str, str] = {}
+    """The adapter's options as frozen on the attempt."""
+    ref: str = ""
+    """The provider's ref; empty only while submitting."""
+
+
+class Adapter(Struct, frozen=True, kw_only=True):
+    """Everything the gateway knows of one provider."""
+
+    spec: Spec
+    build_submit: Callable[[MotionRequest, CallContext], HttpRequest]
+    """The create call, marked `paid`."""
+    parse_submit: Callable[[HttpResponse], Submitted]
+    """Reads a 2xx answer to it."""
+    build_poll: Callable[[CallContext], HttpRequest]
+    parse_poll: Callable[[HttpResponse], Observation]
+    """Reads a 2xx answer to it."""
+    parse_failure: Callable[[HttpResponse], Failure]
+    """Reads any answer that is not 2xx; never raises."""
+    build_cancel: Callable[[CallContext], HttpRequest] | None = None
+    build_probe: Callable[[], HttpRequest] | None = None
+    """A free call that proves the key."""
