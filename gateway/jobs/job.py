@@ -1,0 +1,135 @@
+"""A job and its attempts, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Literal
+
+from msgspec import Struct
+
+from providers.contract.errors import UpstreamError
+from providers.contract.motion import MotionRequest
+from providers.contract.status import JobStatus
+
+
+class RoutingWish(Struct, frozen=True, kw_only=True):
+    """Where the caller wants the job to run; empty means anywhere."""
+
+    providers: tuple[str, ...] = ()
+    """Only these, tried in this order."""
+    exclude: tuple[str, ...] = ()
+
+
+class JobWebhook(Struct, frozen=True, kw_only=True):
+    """Whom to tell, and of what. The secret is kept apart, sealed."""
+
+    url: str
+    events: tuple[str, ...]
+
+
+class JobRequest(MotionRequest, frozen=True, kw_only=True):
+    """What was accepted, every default filled in; its JSON is the `request` users read back."""
+
+    routing: RoutingWish = RoutingWish()
+    webhook: JobWebhook | None = None
+    deadline_s: int
+    on_unknown_submission: Literal["hold"] = "hold"
+
+
+class Output(Struct, frozen=True, kw_only=True):
+    """One result, at the provider's address."""
+
+    url: str
+    content_type: str
+    expires_at_ms: int
+
+
+class Held(Struct, frozen=True, kw_only=True):
+    """Why a job stands still, since when, and when it is given up."""
+
+    reason: str
+    since_ms: int
+    until_ms: int
+
+
+class JobState(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Everything about a job that changes. Only `transitions` makes new ones."""
+
+    status: JobStatus = JobStatus.QUEUED
+    deadline_at_ms: int
+    provider: str | None = None
+    """Of the latest attempt."""
+    started_at_ms: int | None = None
+    finished_at_ms: int | None = None
+    outputs: tuple[Output, ...] = ()
+    error: UpstreamError | None = None
+    held: Held | None = None
+    cancel_requested_at_ms: int | None = None
+    provider_may_bill: bool = False
+    """The job ended while its provider could not be stopped."""
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """A job: what was asked, which never changes, and how it stands."""
+
+    id: str
+    owner: str
+    created_at_ms: int
+    request: JobRequest
+    metadata: Mapping[str, str]
+    state: JobState
+    progress: float | None = None
+    """0 to 1; written apart from the state, since it changes with no event."""
+    sequence: int = 0
+    """The number of its latest event, and so the version that a change must find unchanged."""
+    estimated_micro_usd: int | None = None
+    simulated: bool = False
+    sealed_webhook_secret: str | None = None
+    """The secret given with the job; None means its owner's."""
+
+
+class AttemptState(StrEnum):
+    """How one provider's try at a job stands.
+
+    SUBMITTING is written before the paid call and left after it; an attempt found in it after a crash
+    may or may not have been made, and becomes UNKNOWN.
+    """
+
+    SUBMITTING = "submitting"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+#: The provider may be working on it, or have worked on it.
+LIVE = frozenset({AttemptState.SUBMITTING, AttemptState.ACCEPTED, AttemptState.UNKNOWN})
+
+
+class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One provider's try at a job."""
+
+    id: str
+    job_id: str
+    number: int
+    provider: str
+    account: str
+    options: Mapping[str, str] = {}
+    """The adapter's options, frozen here so that a poll asks the way the submit was made."""
+    state: AttemptState
+    ref: str | None = None
+    provider_status: str | None = None
+    started_at_ms: int
+    accepted_at_ms: int | None = None
+    finished_at_ms: int | None = None
+    error: UpstreamError | None = None
+    credits: float | None = None
+    micro_usd: int | None = None
+
+
+def latest(attempts: tuple[Attempt, ...]) -> Attempt | None:
+    """Return the attempt with the highest number, or None."""
+    return max(attempts, key=lambda attempt: attempt.number, default=None)

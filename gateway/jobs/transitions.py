@@ -1,0 +1,285 @@
+"""Every change a job can undergo. Everything that moves a job lives in this file.
+
+Each function takes the job as it stands, the fact, and the instant, and returns a `Step`: the job and the
+attempt as they are to be, the events to tell, and the tasks that follow. Three rules hold throughout:
+
+* a terminal job never changes; what is learnt later changes its attempt alone;
+* a rank never falls: a provider that says PENDING after RUNNING changes nothing;
+* an attempt in doubt (UNKNOWN) is never followed by another submission.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from gateway.jobs.job import LIVE, Attempt, AttemptState, Held, Job, Output, latest
+from providers.contract.errors import ErrorCode, UpstreamError
+from providers.contract.normalize import Update
+from providers.contract.spec import Spec
+from providers.contract.status import JobStatus
+
+
+class TaskKind(StrEnum):
+    """The kinds of internal work that can be due."""
+
+    SUBMIT = "submit"
+    POLL = "poll"
+    CANCEL = "cancel"
+    DELIVER = "deliver"
+
+
+class FollowUp(Struct, frozen=True):
+    """A task of this job that is to be due."""
+
+    kind: TaskKind
+    due_at_ms: int
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """A fact worth telling. Types that begin with `job.` can be sent as webhooks."""
+
+    type: str
+    note: dict[str, str | int | float | None] = {}
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """What a change makes of a job."""
+
+    job: Job
+    attempt: Attempt | None = None
+    """The attempt that is new or changed."""
+    events: tuple[Event, ...] = ()
+    follow_ups: tuple[FollowUp, ...] = ()
+
+
+ENDED = {
+    JobStatus.SUCCEEDED: "job.succeeded",
+    JobStatus.FAILED: "job.failed",
+    JobStatus.CANCELLED: "job.cancelled",
+}
+
+
+def begin(job: Job, attempt: Attempt) -> Step:
+    """Intent: an attempt is about to be submitted. Committed before the paid call."""
+    note: dict[str, str | int | float | None] = {"provider": attempt.provider, "account": attempt.account}
+    return Step(
+        job=replace(job, state=replace(job.state, provider=attempt.provider)),
+        attempt=attempt,
+        events=(Event(type="attempt.submitting", note=note),),
+    )
+
+
+def accepted(job: Job, attempt: Attempt, *, ref: str, now_ms: int, poll_at_ms: int) -> Step:
+    """The provider took it: keep the ref and ask again later, or cancel what was cancelled meanwhile."""
+    after = replace(attempt, state=AttemptState.ACCEPTED, ref=ref, accepted_at_ms=now_ms)
+    unwanted = job.state.status.terminal or job.state.cancel_requested_at_ms is not None
+    follow_up = FollowUp(TaskKind.CANCEL, now_ms) if unwanted else FollowUp(TaskKind.POLL, poll_at_ms)
+    event = Event(type="attempt.accepted", note={"provider_ref": ref})
+    return Step(job=job, attempt=after, events=(event,), follow_ups=(follow_up,))
+
+
+def refused(
+    job: Job, attempt: Attempt, *, error: UpstreamError, now_ms: int, again_at_ms: int | None
+) -> Step:
+    """Nothing was made, for certain: submit again later, or end the job.
+
+    Args:
+        job: as it stands.
+        attempt: the one that was refused.
+        error: why.
+        now_ms: the instant.
+        again_at_ms: when to submit again; None gives the job up.
+    """
+    after = replace(attempt, state=AttemptState.REFUSED, error=error, finished_at_ms=now_ms)
+    event = Event(type="attempt.refused", note={"code": error.code, "message": error.message})
+    if job.state.status.terminal:
+        return Step(job=job, attempt=after, events=(event,))
+    if job.state.cancel_requested_at_ms is not None:
+        return _ended(job, JobStatus.CANCELLED, now_ms, attempt=after, told=(event,))
+    if again_at_ms is None:
+        return _ended(job, JobStatus.FAILED, now_ms, attempt=after, told=(event,), error=error)
+    return Step(job=job, attempt=after, events=(event,), follow_ups=(FollowUp(TaskKind.SUBMIT, again_at_ms),))
+
+
+def unknown(job: Job, attempt: Attempt, *, reason: str, now_ms: int, hold_until_ms: int) -> Step:
+    """The submission may have been made: hold the job. It is never repeated."""
+    error = UpstreamError(code=ErrorCode.SUBMISSION_UNKNOWN, message=reason)
+    after = replace(attempt, state=AttemptState.UNKNOWN, error=error)
+    event = Event(type="attempt.unknown", note={"reason": reason})
+    if job.state.status.terminal:
+        return Step(job=job, attempt=after, events=(event,))
+    held = Held(reason=ErrorCode.SUBMISSION_UNKNOWN, since_ms=now_ms, until_ms=hold_until_ms)
+    return Step(
+        job=replace(job, state=replace(job.state, held=held)),
+        attempt=after,
+        events=(event, Event(type="job.held", note={"reason": held.reason})),
+    )
+
+
+def observed(job: Job, attempt: Attempt, *, update: Update, spec: Spec, now_ms: int) -> Step:
+    """What a poll said. A step without events means that nothing worth an event changed."""
+    after = replace(
+        attempt,
+        provider_status=update.provider_status,
+        credits=attempt.credits if update.cost is None else update.cost.credits,
+        micro_usd=attempt.micro_usd if update.cost is None else update.cost.micro_usd,
+    )
+    match update.status:
+        case None | JobStatus.QUEUED:
+            return _reworded(job, attempt, after, update)
+        case JobStatus.RUNNING:
+            return _running(job, attempt, after, update, now_ms)
+        case JobStatus.SUCCEEDED:
+            after = replace(after, state=AttemptState.SUCCEEDED, finished_at_ms=now_ms)
+            expires_at_ms = now_ms + spec.output.life_s * 1000
+            outputs = tuple(
+                Output(url=url, content_type=spec.output.content_type, expires_at_ms=expires_at_ms)
+                for url in update.outputs
+            )
+            return _settled(job, after, JobStatus.SUCCEEDED, now_ms, outputs=outputs)
+        case JobStatus.FAILED:
+            after = replace(after, state=AttemptState.FAILED, finished_at_ms=now_ms, error=update.error)
+            return _settled(job, after, JobStatus.FAILED, now_ms)
+        case JobStatus.CANCELLED:
+            return cancelled_upstream(job, after, now_ms=now_ms)
+
+
+def lost(job: Job, attempt: Attempt, *, now_ms: int) -> Step:
+    """The provider no longer knows a job it accepted, and not because we cancelled it."""
+    error = UpstreamError(
+        code=ErrorCode.PROVIDER_LOST, message="the provider no longer knows the job it accepted"
+    )
+    after = replace(attempt, state=AttemptState.FAILED, error=error, finished_at_ms=now_ms)
+    return _settled(job, after, JobStatus.FAILED, now_ms)
+
+
+def cancelled_upstream(job: Job, attempt: Attempt, *, now_ms: int, may_bill: bool = False) -> Step:
+    """The provider's run is over by a cancel, ours or somebody else's."""
+    after = replace(attempt, state=AttemptState.CANCELLED, finished_at_ms=now_ms)
+    if job.state.status.terminal:
+        changed = job if not may_bill else replace(job, state=replace(job.state, provider_may_bill=True))
+        return Step(job=changed, attempt=after, events=(Event(type="attempt.cancelled"),))
+    return _ended(job, JobStatus.CANCELLED, now_ms, attempt=after, may_bill=may_bill)
+
+
+def cancel_requested(job: Job, attempts: tuple[Attempt, ...], *, now_ms: int) -> Step:
+    """A caller wants it to end: at once when nothing was submitted, else once the provider was asked."""
+    if job.state.status.terminal or job.state.cancel_requested_at_ms is not None:
+        return Step(job=job)
+    asked = replace(job, state=replace(job.state, cancel_requested_at_ms=now_ms))
+    event = Event(type="cancel.requested")
+    current = latest(attempts)
+    if current is None or current.state not in LIVE:
+        return _ended(asked, JobStatus.CANCELLED, now_ms, told=(event,))
+    if current.state is AttemptState.UNKNOWN:
+        # There is no ref to cancel by; whatever runs there runs on and may bill.
+        return _ended(asked, JobStatus.CANCELLED, now_ms, told=(event,), may_bill=True)
+    # While SUBMITTING there is no ref yet: `accepted` brings the cancel up again.
+    accepted_already = current.state is AttemptState.ACCEPTED
+    follow_ups = (FollowUp(TaskKind.CANCEL, now_ms),) if accepted_already else ()
+    return Step(job=asked, events=(event,), follow_ups=follow_ups)
+
+
+def deadline_passed(job: Job, attempts: tuple[Attempt, ...], *, now_ms: int) -> Step:
+    """The deadline is over: fail the job and have the provider asked to cancel.
+
+    A held job's deadline stands still, and one whose submission is in flight waits for its outcome.
+    """
+    current = latest(attempts)
+    in_flight = current is not None and current.state is AttemptState.SUBMITTING
+    if (
+        job.state.status.terminal
+        or job.state.held is not None
+        or now_ms < job.state.deadline_at_ms
+        or in_flight
+    ):
+        return Step(job=job)
+    running = current is not None and current.state is AttemptState.ACCEPTED
+    follow_ups = (FollowUp(TaskKind.CANCEL, now_ms),) if running else ()
+    if job.state.cancel_requested_at_ms is not None:
+        return _ended(job, JobStatus.CANCELLED, now_ms, follow_ups=follow_ups, may_bill=running)
+    message = f"the job did not end within its deadline of {job.request.deadline_s} s"
+    error = UpstreamError(code=ErrorCode.DEADLINE_EXCEEDED, message=message)
+    return _ended(job, JobStatus.FAILED, now_ms, error=error, follow_ups=follow_ups)
+
+
+def hold_expired(job: Job, *, now_ms: int) -> Step:
+    """Nobody settled the unknown submission in time: give the job up, still without repeating it."""
+    held = job.state.held
+    if held is None or job.state.status.terminal or now_ms < held.until_ms:
+        return Step(job=job)
+    message = "the submission's outcome stayed unknown until the hold ended; it was not repeated"
+    error = UpstreamError(code=ErrorCode.SUBMISSION_UNKNOWN, message=message)
+    return _ended(job, JobStatus.FAILED, now_ms, error=error, may_bill=True)
+
+
+def given_up(job: Job, *, error: UpstreamError, now_ms: int) -> Step:
+    """It cannot be submitted anywhere."""
+    if job.state.status.terminal:
+        return Step(job=job)
+    return _ended(job, JobStatus.FAILED, now_ms, error=error)
+
+
+def _reworded(job: Job, attempt: Attempt, after: Attempt, update: Update) -> Step:
+    if after == attempt:
+        return Step(job=_progressed(job, update))
+    event = Event(type="attempt.observed", note={"provider_status": update.provider_status})
+    return Step(job=_progressed(job, update), attempt=after, events=(event,))
+
+
+def _running(job: Job, attempt: Attempt, after: Attempt, update: Update, now_ms: int) -> Step:
+    if job.state.status is not JobStatus.QUEUED:
+        return _reworded(job, attempt, after, update)
+    running = replace(job, state=replace(job.state, status=JobStatus.RUNNING, started_at_ms=now_ms))
+    event = Event(type="job.running", note={"provider_status": update.provider_status})
+    return Step(job=_progressed(running, update), attempt=after, events=(event,))
+
+
+def _progressed(job: Job, update: Update) -> Job:
+    if update.progress is None or update.progress <= (job.progress or 0.0) or job.state.status.terminal:
+        return job
+    return replace(job, progress=update.progress)
+
+
+def _settled(
+    job: Job, attempt: Attempt, status: JobStatus, now_ms: int, *, outputs: tuple[Output, ...] = ()
+) -> Step:
+    """End the job as its attempt ended; a job that ended before keeps its end, and learns the cost."""
+    if job.state.status.terminal:
+        note: dict[str, str | int | float | None] = {"state": attempt.state, "micro_usd": attempt.micro_usd}
+        return Step(job=job, attempt=attempt, events=(Event(type="attempt.late", note=note),))
+    progress = 1.0 if status is JobStatus.SUCCEEDED else None
+    return _ended(
+        job, status, now_ms, attempt=attempt, error=attempt.error, outputs=outputs, progress=progress
+    )
+
+
+def _ended(
+    job: Job,
+    status: JobStatus,
+    now_ms: int,
+    *,
+    attempt: Attempt | None = None,
+    told: tuple[Event, ...] = (),
+    error: UpstreamError | None = None,
+    outputs: tuple[Output, ...] = (),
+    progress: float | None = None,
+    may_bill: bool = False,
+    follow_ups: tuple[FollowUp, ...] = (),
+) -> Step:
+    state = replace(
+        job.state,
+        status=status,
+        finished_at_ms=now_ms,
+        error=error,
+        outputs=outputs,
+        held=None,
+        provider_may_bill=may_bill,
+    )
+    ended = replace(job, state=state, progress=job.progress if progress is None else progress)
+    note: dict[str, str | int | float | None] = {} if error is None else {"code": error.code}
+    event = Event(type=ENDED[status], note=note)
+    return Step(job=ended, attempt=attempt, events=(*told, event), follow_ups=follow_ups)
