@@ -1,0 +1,12 @@
+"""The database: what is stored, and every statement that reads or writes it.
+
+* `tables`: the schema. `schema` migrates and refuses (Alembic, `migrations/`).
+* `engine`: what the rest of the program needs of a database. `sqlite` is one.
+* `batching`: concurrent calls become one operation.
+* `jobs`, `attempts`, `events`, `tasks`, `deliveries`, `exchanges`, `keys`: the statements, by aggregate;
+  sync functions of a SQLAlchemy `Connection`, the same for every engine.
+* `sealing`: secrets that must be read back, encrypted at rest.
+
+Money is integer micro-USD, instants are epoch milliseconds, documents msgspec JSON in text. A transaction
+is never held across a call to the outside. What belongs together is decided in `gateway/service`.
+"""

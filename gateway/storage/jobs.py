@@ -1,0 +1,215 @@
+"""Statements on jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, insert, select, tuple_, update
+
+from gateway.jobs.job import Attempt, Job, JobRequest, JobState
+from gateway.jobs.view import JobView, compose
+from gateway.storage import attempts as attempt_rows
+from gateway.storage.tables import jobs
+from providers.contract.status import JobStatus
+
+_encode = msgspec.json.encode
+_decode_request = msgspec.json.Decoder(JobRequest).decode
+_decode_state = msgspec.json.Decoder(JobState).decode
+_decode_metadata = msgspec.json.Decoder(dict[str, str]).decode
+
+
+class Kept(Struct, frozen=True):
+    """A job found under an idempotency key."""
+
+    job_id: str
+    owner: str
+    idempotency_key: str
+    fingerprint: str
+
+
+class JobFilter(Struct, frozen=True, kw_only=True):
+    """Which jobs to list; None leaves a condition out."""
+
+    owner: str | None = None
+    status: JobStatus | None = None
+    held: bool | None = None
+    provider: str | None = None
+    created_after_ms: int | None = None
+    created_before_ms: int | None = None
+    before_id: str | None = None
+    """Only ids that sort below this one: the page's cursor."""
+    limit: int = 20
+
+
+def row_of(job: Job, *, idempotency_key: str | None, fingerprint: str) -> dict[str, object]:
+    """Return a new job's row."""
+    return {
+        "id": job.id,
+        "owner": job.owner,
+        "model": job.request.model,
+        "created_at_ms": job.created_at_ms,
+        "idempotency_key": idempotency_key,
+        "fingerprint": fingerprint,
+        "simulated": job.simulated,
+        "estimated_micro_usd": job.estimated_micro_usd,
+        "sealed_webhook_secret": job.sealed_webhook_secret,
+        "request": _encode(job.request).decode(),
+        "metadata": _encode(job.metadata).decode(),
+        **_changing(job),
+    }
+
+
+def _changing(job: Job) -> dict[str, object]:
+    state = job.state
+    return {
+        "status": state.status.value,
+        "provider": state.provider,
+        "deadline_at_ms": state.deadline_at_ms,
+        "finished_at_ms": state.finished_at_ms,
+        "hold_until_ms": None if state.held is None else state.held.until_ms,
+        "sequence": job.sequence,
+        "progress": job.progress,
+        "state": _encode(state).decode(),
+    }
+
+
+_INSERT = insert(jobs)
+_KEPT = select(jobs.c.id, jobs.c.owner, jobs.c.idempotency_key, jobs.c.fingerprint).where(
+    tuple_(jobs.c.owner, jobs.c.idempotency_key).in_(bindparam("keys", expanding=True))
+)
+_BY_ID = select(jobs).where(jobs.c.id == bindparam("job_id"))
+_LOCKED = _BY_ID.with_for_update()
+_UPDATE = update(jobs).where(jobs.c.id == bindparam("job_id"), jobs.c.sequence == bindparam("seen"))
+_PROGRESS = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("job_id"), jobs.c.finished_at_ms.is_(None))
+    .values(progress=bindparam("value"))
+)
+_SHOWN = (
+    jobs.c.id,
+    jobs.c.owner,
+    jobs.c.model,
+    jobs.c.created_at_ms,
+    jobs.c.progress,
+    jobs.c.simulated,
+    jobs.c.estimated_micro_usd,
+    jobs.c.request,
+    jobs.c.metadata,
+    jobs.c.state,
+)
+_VIEWS = select(*_SHOWN).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
+_OVERDUE = (
+    select(jobs.c.id)
+    .where(
+        jobs.c.finished_at_ms.is_(None),
+        jobs.c.hold_until_ms.is_(None),
+        jobs.c.deadline_at_ms <= bindparam("now_ms"),
+    )
+    .order_by(jobs.c.deadline_at_ms)
+    .limit(bindparam("limit"))
+)
+_HOLD_EXPIRED = (
+    select(jobs.c.id)
+    .where(jobs.c.finished_at_ms.is_(None), jobs.c.hold_until_ms <= bindparam("now_ms"))
+    .limit(bindparam("limit"))
+)
+
+
+def insert_many(connection: Connection, rows: list[dict[str, object]]) -> None:
+    """Store new jobs.
+
+    Raises:
+        IntegrityError: an idempotency key was taken meanwhile.
+    """
+    connection.execute(_INSERT, rows)
+
+
+def find_kept(connection: Connection, keys: Sequence[tuple[str, str]]) -> list[Kept]:
+    """Return the jobs that hold any of these (owner, idempotency key) pairs."""
+    return [Kept(*row) for row in connection.execute(_KEPT, {"keys": list(keys)})]
+
+
+def load(connection: Connection, job_id: str, *, lock: bool = False) -> Job | None:
+    """Read a job; with `lock`, no other transaction changes it before this one ends."""
+    row = connection.execute(_LOCKED if lock else _BY_ID, {"job_id": job_id}).mappings().one_or_none()
+    return None if row is None else _job(row)
+
+
+def save(connection: Connection, job: Job, *, seen: int) -> bool:
+    """Write what changed; False when the job is no longer at sequence `seen`."""
+    values = {**_changing(job), "job_id": job.id, "seen": seen}
+    return connection.execute(_UPDATE, values).rowcount == 1
+
+
+def save_progress(connection: Connection, values: list[tuple[str, float]]) -> None:
+    """Write the progress of unfinished jobs, (job id, 0 to 1) each; changes no sequence."""
+    connection.execute(_PROGRESS, [{"job_id": job_id, "value": value} for job_id, value in values])
+
+
+def load_views(connection: Connection, job_ids: Sequence[str]) -> dict[str, tuple[str, JobView]]:
+    """Show these jobs: id to (owner, view). Unknown ids are left out."""
+    rows = connection.execute(_VIEWS, {"ids": list(job_ids)}).mappings().all()
+    tried = attempt_rows.load_of(connection, [row["id"] for row in rows])
+    return {row["id"]: (row["owner"], _view(row, tried.get(row["id"], ()))) for row in rows}
+
+
+def list_views(connection: Connection, wanted: JobFilter) -> list[JobView]:
+    """Show a page of jobs, newest first."""
+    held = jobs.c.hold_until_ms.is_not(None) if wanted.held else jobs.c.hold_until_ms.is_(None)
+    conditions: tuple[tuple[object, ColumnElement[bool]], ...] = (
+        (wanted.owner, jobs.c.owner == wanted.owner),
+        (wanted.status, jobs.c.status == wanted.status),
+        (wanted.held, held),
+        (wanted.provider, jobs.c.provider == wanted.provider),
+        (wanted.created_after_ms, jobs.c.created_at_ms > wanted.created_after_ms),
+        (wanted.created_before_ms, jobs.c.created_at_ms < wanted.created_before_ms),
+        (wanted.before_id, jobs.c.id < wanted.before_id),
+    )
+    given = [condition for value, condition in conditions if value is not None]
+    statement = select(*_SHOWN).where(*given).order_by(jobs.c.id.desc()).limit(wanted.limit)
+    rows = connection.execute(statement).mappings().all()
+    tried = attempt_rows.load_of(connection, [row["id"] for row in rows])
+    return [_view(row, tried.get(row["id"], ())) for row in rows]
+
+
+def find_overdue(connection: Connection, *, now_ms: int, limit: int) -> list[str]:
+    """Return unfinished jobs past their deadline, held ones left out."""
+    return list(connection.execute(_OVERDUE, {"now_ms": now_ms, "limit": limit}).scalars())
+
+
+def find_hold_expired(connection: Connection, *, now_ms: int, limit: int) -> list[str]:
+    """Return held jobs whose hold is over."""
+    return list(connection.execute(_HOLD_EXPIRED, {"now_ms": now_ms, "limit": limit}).scalars())
+
+
+def _job(row: RowMapping) -> Job:
+    return Job(
+        id=row["id"],
+        owner=row["owner"],
+        created_at_ms=row["created_at_ms"],
+        request=_decode_request(row["request"]),
+        metadata=_decode_metadata(row["metadata"]),
+        state=_decode_state(row["state"]),
+        progress=row["progress"],
+        sequence=row["sequence"],
+        estimated_micro_usd=row["estimated_micro_usd"],
+        simulated=row["simulated"],
+        sealed_webhook_secret=row["sealed_webhook_secret"],
+    )
+
+
+def _view(row: RowMapping, tried: tuple[Attempt, ...]) -> JobView:
+    return compose(
+        job_id=row["id"],
+        model=row["model"],
+        simulated=row["simulated"],
+        created_at_ms=row["created_at_ms"],
+        progress=row["progress"],
+        estimated_micro_usd=row["estimated_micro_usd"],
+        state=_decode_state(row["state"]),
+        request=msgspec.Raw(row["request"].encode()),
+        metadata=msgspec.Raw(row["metadata"].encode()),
+        attempts=tried,
+    )

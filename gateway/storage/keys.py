@@ -1,0 +1,73 @@
+"""Statements on API keys and their owners. Keys are stored hashed; owners' webhook secrets sealed."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+from sqlalchemy import Connection, bindparam, func, insert, select, update
+
+from gateway.storage.tables import api_keys, owners
+
+
+class KeyRow(Struct, frozen=True, kw_only=True):
+    """A key as stored; the key itself is nowhere."""
+
+    id: str
+    hash: str
+    """SHA-256 of the key, hex: the key holds 256 random bits, so a fast hash is enough."""
+    name: str
+    owner: str
+    scopes: str
+    """Separated by spaces."""
+    created_at_ms: int
+    revoked_at_ms: int | None = None
+
+
+_INSERT = insert(api_keys)
+_BY_HASH = select(api_keys).where(api_keys.c.hash == bindparam("hash"))
+_ALL = select(api_keys).order_by(api_keys.c.id)
+_COUNT = select(func.count()).select_from(api_keys).where(api_keys.c.revoked_at_ms.is_(None))
+_REVOKE = (
+    update(api_keys)
+    .where(api_keys.c.id == bindparam("key_id"), api_keys.c.revoked_at_ms.is_(None))
+    .values(revoked_at_ms=bindparam("at_ms"))
+)
+_OWNER = select(owners.c.sealed_webhook_secret).where(owners.c.name == bindparam("name"))
+_INSERT_OWNER = insert(owners)
+
+
+def insert_one(connection: Connection, key: KeyRow) -> None:
+    """Store a key."""
+    connection.execute(_INSERT, {name: getattr(key, name) for name in KeyRow.__struct_fields__})
+
+
+def find(connection: Connection, key_hash: str) -> KeyRow | None:
+    """Return the key with this hash, revoked or not."""
+    row = connection.execute(_BY_HASH, {"hash": key_hash}).mappings().one_or_none()
+    return None if row is None else KeyRow(**row)
+
+
+def load_all(connection: Connection) -> list[KeyRow]:
+    """Read every key, oldest first."""
+    return [KeyRow(**row) for row in connection.execute(_ALL).mappings()]
+
+
+def count_active(connection: Connection) -> int:
+    """How many keys are not revoked."""
+    return connection.execute(_COUNT).scalar_one()
+
+
+def revoke(connection: Connection, key_id: str, *, at_ms: int) -> bool:
+    """Revoke a key; False when there is none, or it was revoked before."""
+    return connection.execute(_REVOKE, {"key_id": key_id, "at_ms": at_ms}).rowcount == 1
+
+
+def owner_secret(connection: Connection, owner: str) -> str | None:
+    """Return the owner's sealed webhook secret; None for an owner we do not know."""
+    return connection.execute(_OWNER, {"name": owner}).scalar_one_or_none()
+
+
+def insert_owner(connection: Connection, *, name: str, sealed_webhook_secret: str, at_ms: int) -> None:
+    """Store an owner."""
+    connection.execute(
+        _INSERT_OWNER, {"name": name, "sealed_webhook_secret": sealed_webhook_secret, "created_at_ms": at_ms}
+    )

@@ -1,0 +1,65 @@
+"""Secrets that must be read back to sign with, encrypted at rest (AES-256-GCM, 96-bit random nonce)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import secrets
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from gateway.errors import SettingsError
+
+_VERSION = "v1."
+_NONCE_BYTES = 12
+
+
+class Sealer:
+    """Seals and opens short texts.
+
+    Args:
+        key: any secret text; 256 bits are derived from it.
+    """
+
+    def __init__(self, key: str) -> None:
+        self._aead = AESGCM(hashlib.sha256(b"motion-gateway sealing\0" + key.encode()).digest())
+
+    def seal(self, text: str, *, bound_to: str) -> str:
+        """Encrypt `text`, so that it opens only in the place it is bound to (a job's or owner's id)."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        sealed = self._aead.encrypt(nonce, text.encode(), bound_to.encode())
+        return _VERSION + base64.b64encode(nonce + sealed).decode()
+
+    def open(self, sealed: str, *, bound_to: str) -> str:
+        """Decrypt what `seal` made.
+
+        Raises:
+            SettingsError: it was sealed with another secret_key, or for another place.
+        """
+        raw = base64.b64decode(sealed.removeprefix(_VERSION))
+        try:
+            return self._aead.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], bound_to.encode()).decode()
+        except InvalidTag as error:
+            reason = "a stored secret cannot be opened: secret_key is not the one it was sealed with"
+            raise SettingsError(reason) from error
+
+
+def key_beside(database: Path) -> str:
+    """Return the key in `<database>.key`, making the file (mode 0600) when it is missing."""
+    path = database.with_name(database.name + ".key")
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        key = path.read_text().strip()
+        if not key:
+            raise SettingsError(f"{path} is empty; restore it from a backup, or set secret_key") from None
+        return key
+    key = secrets.token_hex(32)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(key + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return key

@@ -1,0 +1,278 @@
+"""SQLite as the database of one serving process.
+
+One thread owns the one connection that writes. It commits what has gathered in groups: each operation in a
+savepoint of its own, one durable commit for all. Transactions begin IMMEDIATE: a deferred one that writes
+later fails at once, whatever busy_timeout says. Other threads only read, each over its own snapshot.
+
+WAL with synchronous=FULL, so that a commit survives power loss. Only the writer checkpoints, since SQLite
+before 3.51.3 can damage a WAL that one connection resets while another commits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from gateway.errors import SchemaRefused, StorageUnavailable
+from gateway.storage.engine import Operation
+
+T = TypeVar("T")
+
+BATCH_LIMIT = 64
+READERS = 2
+BUSY_TIMEOUT_MS = 5000
+CHECKPOINT_BYTES = 4 * 1024 * 1024
+CHECKPOINT_ANYWAY_BYTES = 64 * 1024 * 1024  # even while there is work waiting
+
+OnCommit = Callable[[float, int], None]
+"""Told after each commit: seconds it took, operations in it."""
+
+
+def open_engine(path: Path, *, begin: str = "BEGIN IMMEDIATE") -> Engine:
+    """Return an engine whose connections are set up for this program and begin transactions with `begin`."""
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"check_same_thread": False})
+
+    def set_up(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # the driver then begins nothing by itself
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+
+    def start(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    event.listen(engine, "connect", set_up)
+    event.listen(engine, "begin", start)
+    return engine
+
+
+class ServingLock:
+    """Held by the one process that serves a database file; other commands open it briefly without."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.with_name(path.name + ".lock")
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises:
+            SchemaRefused: another process serves this database.
+        """
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            reason = (
+                f"another process serves this database (it holds {self._path}); stop it, or name another file"
+            )
+            raise SchemaRefused(reason) from error
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Let go; harmless when not held."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+class SQLiteDatabase:
+    """An open SQLite file.
+
+    Args:
+        path: the file; its schema is already as it should be.
+        on_commit: told about each commit.
+    """
+
+    def __init__(self, path: Path, *, on_commit: OnCommit | None = None) -> None:
+        self._path = path
+        self._on_commit = on_commit
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._reading = open_engine(path, begin="BEGIN")
+        self._local = threading.local()
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-reader")
+        self._read_connections: list[Connection] = []
+        self._closed = False
+        self._writer = threading.Thread(target=self._write_loop, name="sqlite-writer", daemon=True)
+        self._writer.start()
+
+    async def write(self, operation: Operation[T]) -> T:
+        """Run in a transaction; durable when this returns.
+
+        Raises:
+            StorageUnavailable: the file is locked, full or gone; nothing was stored.
+        """
+        if self._closed:
+            raise StorageUnavailable("the database is closed")
+        loop = asyncio.get_running_loop()
+        job = _Job(operation, loop, loop.create_future())
+        self._queue.put(job)
+        result: T = await job.future
+        return result
+
+    async def read(self, operation: Operation[T]) -> T:
+        """Run over one snapshot.
+
+        Raises:
+            StorageUnavailable: the file cannot be read just now.
+        """
+        if self._closed:
+            raise StorageUnavailable("the database is closed")
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, operation)
+
+    async def close(self) -> None:
+        """Commit what was given, then let go of the file."""
+        if self._closed:
+            return
+        self._closed = True
+        self._queue.put(None)
+        await asyncio.to_thread(self._writer.join)
+        await asyncio.to_thread(self._readers.shutdown)
+        for connection in self._read_connections:
+            connection.close()
+
+    def _read(self, operation: Operation[T]) -> T:
+        connection: Connection | None = getattr(self._local, "connection", None)
+        try:
+            if connection is None:
+                connection = self._reading.connect()
+                connection.exec_driver_sql("PRAGMA query_only = ON")
+                connection.rollback()
+                self._local.connection = connection
+                self._read_connections.append(connection)
+            with connection.begin():
+                return operation(connection)
+        except DBAPIError as error:
+            raise _translated(error) from error
+
+    def _write_loop(self) -> None:
+        engine = open_engine(self._path)
+        with contextlib.closing(engine.connect()) as connection:
+            while True:
+                first = self._queue.get()
+                if first is None:
+                    return
+                batch, stop = self._gather(first)
+                self._commit(connection, batch)
+                self._checkpoint(connection)
+                if stop:
+                    return
+
+    def _gather(self, first: _Job) -> tuple[list[_Job], bool]:
+        batch = [first]
+        while len(batch) < BATCH_LIMIT:
+            try:
+                job = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                return batch, True
+            batch.append(job)
+        return batch, False
+
+    def _commit(self, connection: Connection, batch: list[_Job]) -> None:
+        started = time.perf_counter()
+        try:
+            with connection.begin():
+                for job in batch:
+                    job.run(connection, alone=len(batch) == 1)
+        except DBAPIError as error:
+            # Also a commit that failed: SQLite has rolled back then, so nothing of the batch was stored.
+            for job in batch:
+                job.fail(_translated(error))
+        except BaseException as error:  # noqa: BLE001  (whatever an operation run alone raised, its waiter hears it)
+            for job in batch:
+                job.fail(error)
+        if self._on_commit is not None:
+            self._on_commit(time.perf_counter() - started, len(batch))
+        _deliver(batch)
+
+    def _checkpoint(self, connection: Connection) -> None:
+        # OSError: no WAL yet. sqlite3.Error: busy or full, which the next commit will say louder.
+        with contextlib.suppress(OSError, sqlite3.Error):
+            size = self._path.with_name(self._path.name + "-wal").stat().st_size
+            if size < CHECKPOINT_BYTES or (self._queue.qsize() and size < CHECKPOINT_ANYWAY_BYTES):
+                return
+            raw = connection.connection.driver_connection
+            if isinstance(raw, sqlite3.Connection):
+                raw.execute("PRAGMA wal_checkpoint(PASSIVE)").close()
+
+
+class _Job:
+    """One operation on its way through the writer."""
+
+    __slots__ = ("_error", "_operation", "_result", "future", "loop")
+
+    def __init__(
+        self, operation: Operation[Any], loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]
+    ) -> None:
+        self._operation = operation
+        self.loop = loop
+        self.future = future
+        self._result: object = None
+        self._error: BaseException | None = None
+
+    def run(self, connection: Connection, *, alone: bool) -> None:
+        """Carry it out; a failure undoes this operation alone."""
+        if alone:
+            self._result = self._operation(connection)
+            return
+        connection.exec_driver_sql("SAVEPOINT operation")
+        try:
+            self._result = self._operation(connection)
+        except Exception as error:
+            driver = connection.connection.driver_connection
+            if isinstance(driver, sqlite3.Connection) and not driver.in_transaction:
+                raise  # a full disk rolls back the whole transaction by itself
+            connection.exec_driver_sql("ROLLBACK TO operation")
+            self._error = _translated(error) if isinstance(error, DBAPIError) else error
+        connection.exec_driver_sql("RELEASE operation")
+
+    def fail(self, error: BaseException) -> None:
+        """Note that its transaction was not committed."""
+        self._error = error
+
+    def settle(self) -> None:
+        """Hand the outcome to whoever waits; runs in the waiter's loop."""
+        if self.future.done():
+            return
+        if self._error is not None:
+            self.future.set_exception(self._error)
+        else:
+            self.future.set_result(self._result)
+
+
+def _deliver(batch: list[_Job]) -> None:
+    """Wake each loop once for the whole batch."""
+
+    def settle(jobs: list[_Job]) -> None:
+        for job in jobs:
+            job.settle()
+
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+    for job in batch:
+        by_loop.setdefault(job.loop, []).append(job)
+    for loop, jobs in by_loop.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, jobs)
+
+
+def _translated(error: DBAPIError) -> Exception:
+    """Integrity errors are the operation's own affair; everything else means: not just now."""
+    if isinstance(error, IntegrityError):
+        return error
+    return StorageUnavailable(f"SQLite: {error.orig}")

@@ -1,0 +1,179 @@
+"""The schema. Changing it means adding a migration; a test holds the two against each other."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("provider", Text),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("deadline_at_ms", BigInteger, nullable=False),
+    Column("finished_at_ms", BigInteger),
+    Column("hold_until_ms", BigInteger),
+    Column("sequence", Integer, nullable=False),
+    Column("progress", Float),
+    Column("idempotency_key", Text),
+    Column("fingerprint", String(64), nullable=False),
+    Column("simulated", Boolean, nullable=False),
+    Column("estimated_micro_usd", BigInteger),
+    Column("sealed_webhook_secret", Text),
+    Column("request", Text, nullable=False),
+    Column("metadata", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    CheckConstraint("status IN ('queued','running','succeeded','failed','cancelled')", name="status"),
+    Index("ix_jobs_owner_id", "owner", "id"),
+    Index("uq_jobs_owner_idempotency_key", "owner", "idempotency_key", unique=True),
+    # What the sweep looks for is a handful among all the jobs there ever were.
+    Index(
+        "ix_jobs_unfinished",
+        "deadline_at_ms",
+        sqlite_where=text("finished_at_ms IS NULL"),
+        postgresql_where=text("finished_at_ms IS NULL"),
+    ),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("job_id", String(40), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("ref", Text),
+    Column("document", Text, nullable=False),
+    CheckConstraint(
+        "state IN ('submitting','accepted','refused','unknown','succeeded','failed','cancelled')",
+        name="state",
+    ),
+    Index("uq_attempts_job_id_number", "job_id", "number", unique=True),
+    Index("ix_attempts_provider_ref", "provider", "ref"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("job_id", String(40), primary_key=True),
+    Column("sequence", Integer, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("data", Text, nullable=False),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("kind", String(16), primary_key=True),
+    Column("subject", String(40), primary_key=True),
+    # The job's id, or the delivery's for a task of kind deliver.
+    Column("due_at_ms", BigInteger, nullable=False),
+    Column("leased_until_ms", BigInteger),
+    Column("leased_by", Text),
+    Column("version", Integer, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("memo", Text, nullable=False),
+    Index("ix_tasks_due_at_ms", "due_at_ms"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("job_id", String(40), nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("message_id", String(40), nullable=False),
+    Column("type", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("sealed_secret", Text),
+    Column("body", LargeBinary, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("finished_at_ms", BigInteger),
+    CheckConstraint("state IN ('pending','delivered','given_up')", name="state"),
+    Index("uq_deliveries_job_id_sequence_url", "job_id", "sequence", "url", unique=True),
+    Index(
+        "ix_deliveries_pending",
+        "created_at_ms",
+        sqlite_where=text("state = 'pending'"),
+        postgresql_where=text("state = 'pending'"),
+    ),
+)
+
+delivery_attempts = Table(
+    "delivery_attempts",
+    metadata,
+    Column("delivery_id", String(40), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("duration_ms", Integer, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("status", Integer),
+    Column("detail", Text, nullable=False),
+)
+
+exchanges = Table(
+    "exchanges",
+    metadata,
+    # 64 bits on PostgreSQL; on SQLite only INTEGER counts as the row id.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("job_id", String(40), nullable=False),
+    Column("attempt_id", String(40), nullable=False),
+    Column("operation", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("duration_ms", Integer, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("status", Integer),
+    Column("response", Text, nullable=False),
+    Index("ix_exchanges_job_id", "job_id"),
+)
+
+owners = Table(
+    "owners",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("sealed_webhook_secret", Text, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("revoked_at_ms", BigInteger),
+)

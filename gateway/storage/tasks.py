@@ -1,0 +1,213 @@
+"""Statements on tasks: what is due, and who holds it.
+
+A claim takes a lease and raises the version. Whoever writes a result later must find that version still
+there (fencing): a worker that slept through its lease cannot overwrite what another did meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, tuple_, update
+
+from gateway.jobs.transitions import TaskKind
+from gateway.storage.tables import tasks
+
+
+class Memo(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a task must remember between tries."""
+
+    missing: int = 0
+    """Polls in a row that answered 404."""
+    missing_since_ms: int = 0
+    doubted: int = 0
+    """Polls in a row whose answer contradicts the provider's contract."""
+    asked_ms: int = 0
+    """When the provider was last asked, with an answer we could read."""
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """A task that this worker holds."""
+
+    kind: TaskKind
+    subject: str
+    """The job's id, or the delivery's."""
+    version: int
+    tries: int
+    due_at_ms: int
+    memo: Memo
+
+
+class Due(Struct, frozen=True, kw_only=True):
+    """When a held task is to be due again."""
+
+    claim: Claim
+    due_at_ms: int
+    tries: int = 0
+    memo: Memo = Memo()
+
+
+_decode_memo = msgspec.json.Decoder(Memo).decode
+
+_INSERT = insert(tasks)
+_FREE = or_(tasks.c.leased_until_ms.is_(None), tasks.c.leased_until_ms < bindparam("now_ms"))
+_CANDIDATES = (
+    select(tasks.c.kind, tasks.c.subject)
+    .where(
+        tasks.c.kind.in_(bindparam("kinds", expanding=True)), tasks.c.due_at_ms <= bindparam("now_ms"), _FREE
+    )
+    .order_by(tasks.c.due_at_ms)
+    .limit(bindparam("limit"))
+    .with_for_update(skip_locked=True)
+)
+_CLAIM = (
+    update(tasks)
+    .where(tuple_(tasks.c.kind, tasks.c.subject).in_(bindparam("found", expanding=True)), _FREE)
+    .values(leased_until_ms=bindparam("until_ms"), leased_by=bindparam("holder"), version=tasks.c.version + 1)
+    .returning(tasks.c.kind, tasks.c.subject, tasks.c.version, tasks.c.tries, tasks.c.due_at_ms, tasks.c.memo)
+)
+_HELD = and_(
+    tasks.c.kind == bindparam("of_kind"),
+    tasks.c.subject == bindparam("of_subject"),
+    tasks.c.version == bindparam("seen"),
+)
+_CHECK = select(tasks.c.version).where(_HELD).with_for_update()
+_FINISH = delete(tasks).where(_HELD)
+_AGAIN = (
+    update(tasks)
+    .where(_HELD)
+    .values(
+        due_at_ms=bindparam("at_ms"),
+        tries=bindparam("new_tries"),
+        memo=bindparam("new_memo"),
+        leased_until_ms=None,
+        leased_by=None,
+    )
+)
+_EXTEND = update(tasks).where(_HELD).values(leased_until_ms=bindparam("until_ms"))
+_RELEASE = update(tasks).where(_HELD).values(leased_until_ms=None, leased_by=None)
+_RELEASE_ALL = (
+    update(tasks).where(tasks.c.leased_by.is_not(None)).values(leased_until_ms=None, leased_by=None)
+)
+_HURRY = (
+    update(tasks)
+    .where(tasks.c.kind == bindparam("of_kind"), tasks.c.subject == bindparam("of_subject"))
+    .values(due_at_ms=bindparam("at_ms"))
+)
+_DROP = delete(tasks).where(
+    tasks.c.subject == bindparam("of_subject"), tasks.c.kind.in_(bindparam("kinds", expanding=True))
+)
+_NEXT = select(func.min(tasks.c.due_at_ms)).where(
+    tasks.c.kind.in_(bindparam("kinds", expanding=True)), tasks.c.leased_until_ms.is_(None)
+)
+
+
+def insert_many(connection: Connection, due: Sequence[tuple[TaskKind, str, int]]) -> None:
+    """Store new tasks, (kind, subject, due at) each.
+
+    Raises:
+        IntegrityError: the subject has a task of that kind already.
+    """
+    connection.execute(
+        _INSERT,
+        [
+            {
+                "kind": kind.value,
+                "subject": subject,
+                "due_at_ms": at_ms,
+                "version": 0,
+                "tries": 0,
+                "memo": "{}",
+            }
+            for kind, subject, at_ms in due
+        ],
+    )
+
+
+def claim(
+    connection: Connection, *, kinds: Sequence[TaskKind], limit: int, now_ms: int, until_ms: int, holder: str
+) -> list[Claim]:
+    """Lease up to `limit` due tasks, the longest due first."""
+    asked = {"kinds": [kind.value for kind in kinds], "now_ms": now_ms, "limit": limit}
+    found = [tuple(row) for row in connection.execute(_CANDIDATES, asked)]
+    if not found:
+        return []
+    taken = connection.execute(
+        _CLAIM, {"found": found, "now_ms": now_ms, "until_ms": until_ms, "holder": holder}
+    )
+    claims = [
+        Claim(
+            kind=TaskKind(row.kind),
+            subject=row.subject,
+            version=row.version,
+            tries=row.tries,
+            due_at_ms=row.due_at_ms,
+            memo=_decode_memo(row.memo),
+        )
+        for row in taken
+    ]
+    return sorted(claims, key=lambda claim: claim.due_at_ms)
+
+
+def still_held(connection: Connection, claim: Claim) -> bool:
+    """Whether nobody claimed the task since; it stays so until this transaction ends."""
+    return connection.execute(_CHECK, _of(claim)).one_or_none() is not None
+
+
+def finish(connection: Connection, claim: Claim) -> bool:
+    """Remove a held task; False when it is no longer held."""
+    return connection.execute(_FINISH, _of(claim)).rowcount == 1
+
+
+def again(connection: Connection, due: Due) -> bool:
+    """Give a held task back, due later; False when it is no longer held."""
+    values = {
+        **_of(due.claim),
+        "at_ms": due.due_at_ms,
+        "new_tries": due.tries,
+        "new_memo": msgspec.json.encode(due.memo).decode(),
+    }
+    return connection.execute(_AGAIN, values).rowcount == 1
+
+
+def extend(connection: Connection, claims: Sequence[Claim], *, until_ms: int) -> list[Claim]:
+    """Lengthen leases; returns those that are no longer held."""
+    return [
+        held
+        for held in claims
+        if connection.execute(_EXTEND, {**_of(held), "until_ms": until_ms}).rowcount != 1
+    ]
+
+
+def release(connection: Connection, claims: Sequence[Claim]) -> None:
+    """Give held tasks back as they were, due when they were."""
+    for held in claims:
+        connection.execute(_RELEASE, _of(held))
+
+
+def release_all(connection: Connection) -> int:
+    """Give back every lease: only where it is certain that no other worker lives. Returns how many."""
+    return connection.execute(_RELEASE_ALL).rowcount
+
+
+def hurry(connection: Connection, kind: TaskKind, subject: str, *, at_ms: int) -> bool:
+    """Make a task due at another time; False when there is none."""
+    values = {"of_kind": kind.value, "of_subject": subject, "at_ms": at_ms}
+    return connection.execute(_HURRY, values).rowcount == 1
+
+
+def drop(connection: Connection, subject: str, kinds: Sequence[TaskKind]) -> None:
+    """Remove a subject's tasks of these kinds, whoever holds them."""
+    connection.execute(_DROP, {"of_subject": subject, "kinds": [kind.value for kind in kinds]})
+
+
+def next_due_ms(connection: Connection, kinds: Sequence[TaskKind]) -> int | None:
+    """When the next task that nobody holds is due; None when there is none."""
+    found: int | None = connection.execute(_NEXT, {"kinds": [kind.value for kind in kinds]}).scalar()
+    return found
+
+
+def _of(claim: Claim) -> dict[str, object]:
+    return {"of_kind": claim.kind.value, "of_subject": claim.subject, "seen": claim.version}
