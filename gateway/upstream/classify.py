@@ -1,0 +1,119 @@
+"""What came of a call, as pure functions.
+
+The rule for money: a submission was NOT made if, and only if, no connection ever stood, or the answer is a
+definite 4xx. A 3xx and a 408 say nothing definite; a 5xx, a time-out, a reset and an unreadable 2xx may all
+hide an accepted job. What is not certain is `Unknown`, and is never repeated.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from gateway.upstream.client import Reply
+from providers.contract.adapter import Adapter
+from providers.contract.errors import ErrorCode, UnexpectedPayload, UpstreamError
+from providers.contract.exchange import HttpResponse
+from providers.contract.normalize import Update, classify, normalize
+
+
+class Made(Struct, frozen=True):
+    """The provider has it, under this ref."""
+
+    ref: str
+
+
+class NotMade(Struct, frozen=True, kw_only=True):
+    """Nothing was made, for certain."""
+
+    error: UpstreamError
+    retry_after: str | None = None
+    """The reply's Retry-After, unread."""
+
+
+class Unknown(Struct, frozen=True):
+    """It may have been made."""
+
+    reason: str
+
+
+Submission = Made | NotMade | Unknown
+
+
+class Seen(Struct, frozen=True):
+    """A poll that says something."""
+
+    update: Update
+
+
+class Missing(Struct, frozen=True):
+    """The provider does not know the ref."""
+
+
+class Trouble(Struct, frozen=True, kw_only=True):
+    """The call failed, which says nothing about the job."""
+
+    error: UpstreamError
+    retry_after: str | None = None
+
+
+Poll = Seen | Missing | Trouble
+
+
+class Done(Struct, frozen=True):
+    """The provider took the cancel."""
+
+
+Cancelling = Done | Missing | Trouble
+
+
+def submission(adapter: Adapter, reply: Reply) -> Submission:
+    """Say what came of a paid call."""
+    if reply.response is None:
+        if not reply.connected:
+            message = f"no connection: {reply.failure}"
+            return NotMade(error=UpstreamError(code=ErrorCode.PROVIDER_UNAVAILABLE, message=message))
+        return Unknown(f"no answer after the request went out: {reply.failure}")
+    response = reply.response
+    if response.successful:
+        try:
+            return Made(adapter.parse_submit(response).ref)
+        except UnexpectedPayload as error:
+            return Unknown(f"the answer ({response.status}) cannot be read: {error}")
+    if 400 <= response.status < 500 and response.status != 408:
+        return NotMade(error=_error(adapter, response), retry_after=response.headers.get("retry-after"))
+    return Unknown(f"the provider answered {response.status}, which does not say whether it took the job")
+
+
+def poll(adapter: Adapter, reply: Reply, *, allow_http: bool) -> Poll:
+    """Say what came of a poll. Only a reply that can be read says anything about the job."""
+    response = reply.response
+    if response is None:
+        return _no_answer(reply)
+    if response.status == 404:
+        return Missing()
+    if not response.successful:
+        return Trouble(error=_error(adapter, response), retry_after=response.headers.get("retry-after"))
+    try:
+        return Seen(normalize(adapter.spec, adapter.parse_poll(response), allow_http=allow_http))
+    except UnexpectedPayload as error:
+        return Trouble(error=UpstreamError(code=ErrorCode.PROVIDER_CONTRACT, message=str(error)))
+
+
+def cancelling(adapter: Adapter, reply: Reply) -> Cancelling:
+    """Say what came of a cancel."""
+    response = reply.response
+    if response is None:
+        return _no_answer(reply)
+    if response.successful:
+        return Done()
+    if response.status == 404:
+        return Missing()
+    return Trouble(error=_error(adapter, response), retry_after=response.headers.get("retry-after"))
+
+
+def _no_answer(reply: Reply) -> Trouble:
+    return Trouble(error=UpstreamError(code=ErrorCode.PROVIDER_UNAVAILABLE, message=reply.failure))
+
+
+def _error(adapter: Adapter, response: HttpResponse) -> UpstreamError:
+    return classify(adapter.spec, adapter.parse_failure(response), http_status=response.status)

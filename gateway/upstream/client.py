@@ -1,0 +1,85 @@
+"""Sends one request value to one account, once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import httpx
+import msgspec
+from msgspec import Struct
+
+from gateway.net import DEADLINE_S, DIAL, FRESH, Dial, read_whole
+from gateway.upstream.accounts import UpstreamAccount
+from providers.contract.exchange import HttpRequest, HttpResponse
+from providers.contract.reading import MAX_BYTES
+
+
+class Reply(Struct, frozen=True, kw_only=True):
+    """What came of a call: an answer, or the reason there is none."""
+
+    response: HttpResponse | None
+    failure: str = ""
+    connected: bool
+    """Whether a connection ever stood, and so whether the request may have been read."""
+    duration_s: float
+
+
+class Client:
+    """Sends with the account's credentials.
+
+    Args:
+        http: over `net.GuardedTransport`; base URLs are the operator's own, so it needs no guard.
+        timer: a monotonic clock, seconds.
+    """
+
+    def __init__(self, http: httpx.AsyncClient, *, timer: Callable[[], float] = time.perf_counter) -> None:
+        self._http = http
+        self._timer = timer
+
+    async def send(
+        self, account: UpstreamAccount, request: HttpRequest, *, timeout_s: float, options: Mapping[str, str]
+    ) -> Reply:
+        """Send, and read the whole answer within `timeout_s`. Never raises for what the other side does."""
+        dial = Dial()
+        started = self._timer()
+        response, failure = None, ""
+        try:
+            response = await self._exchange(account, request, options, dial, timeout_s)
+        except httpx.HTTPError as error:
+            failure = str(error) or type(error).__name__
+        return Reply(
+            response=response, failure=failure, connected=dial.connected, duration_s=self._timer() - started
+        )
+
+    async def _exchange(
+        self,
+        account: UpstreamAccount,
+        request: HttpRequest,
+        options: Mapping[str, str],
+        dial: Dial,
+        timeout_s: float,
+    ) -> HttpResponse:
+        spec = account.adapter.spec
+        auth = spec.auth_for(options)
+        headers = [
+            *spec.fixed_headers,
+            *request.headers,
+            (auth.header, auth.prefix + account.api_key.reveal()),
+        ]
+        content = None
+        if request.json is not None:
+            content = msgspec.json.encode(request.json)
+            headers.append(("Content-Type", "application/json"))
+        wire = self._http.build_request(
+            request.method,
+            account.base_url + request.target,
+            headers=headers,
+            content=content,
+            # A stale keep-alive connection would put a paid request in doubt for nothing.
+            extensions={DIAL: dial, FRESH: request.paid, DEADLINE_S: timeout_s},
+        )
+        reply = await self._http.send(wire, stream=True)
+        body = await read_whole(reply, MAX_BYTES)
+        fields = {name.lower(): value for name, value in reply.headers.items()}
+        return HttpResponse(status=reply.status_code, headers=fields, body=body)
