@@ -51,7 +51,7 @@ class Backlog(Struct, frozen=True):
 
 
 _INSERT = insert(deliveries)
-_BY_ID = select(deliveries).where(deliveries.c.id == bindparam("delivery_id"))
+_BY_IDS = select(deliveries).where(deliveries.c.id.in_(bindparam("ids", expanding=True)))
 _OF = select(deliveries).where(deliveries.c.job_id == bindparam("job_id")).order_by(deliveries.c.sequence)
 _TRIES = (
     select(delivery_attempts)
@@ -75,10 +75,12 @@ def insert_many(connection: Connection, rows: Sequence[Delivery]) -> None:
     )
 
 
-def load(connection: Connection, delivery_id: str) -> Delivery | None:
-    """Read one delivery."""
-    row = connection.execute(_BY_ID, {"delivery_id": delivery_id}).mappings().one_or_none()
-    return None if row is None else Delivery(**row)
+def load_many(connection: Connection, delivery_ids: Sequence[str]) -> dict[str, Delivery]:
+    """Read these deliveries, by id; unknown ids are left out."""
+    if not delivery_ids:
+        return {}
+    rows = connection.execute(_BY_IDS, {"ids": list(delivery_ids)}).mappings()
+    return {row["id"]: Delivery(**row) for row in rows}
 
 
 def load_of(connection: Connection, job_id: str) -> list[Delivery]:

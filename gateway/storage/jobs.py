@@ -80,6 +80,7 @@ _KEPT = select(jobs.c.id, jobs.c.owner, jobs.c.idempotency_key, jobs.c.fingerpri
     tuple_(jobs.c.owner, jobs.c.idempotency_key).in_(bindparam("keys", expanding=True))
 )
 _BY_ID = select(jobs).where(jobs.c.id == bindparam("job_id"))
+_BY_IDS = select(jobs).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
 _LOCKED = _BY_ID.with_for_update()
 _UPDATE = update(jobs).where(jobs.c.id == bindparam("job_id"), jobs.c.sequence == bindparam("seen"))
 _PROGRESS = (
@@ -135,6 +136,14 @@ def load(connection: Connection, job_id: str, *, lock: bool = False) -> Job | No
     """Read a job; with `lock`, no other transaction changes it before this one ends."""
     row = connection.execute(_LOCKED if lock else _BY_ID, {"job_id": job_id}).mappings().one_or_none()
     return None if row is None else _job(row)
+
+
+def load_many(connection: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
+    """Read these jobs, by id; unknown ids are left out."""
+    if not job_ids:
+        return {}
+    rows = connection.execute(_BY_IDS, {"ids": list(job_ids)}).mappings()
+    return {row["id"]: _job(row) for row in rows}
 
 
 def save(connection: Connection, job: Job, *, seen: int) -> bool:

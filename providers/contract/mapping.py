@@ -45,7 +45,7 @@ def unconveyable(model: ModelSpec, request: MotionRequest) -> tuple[Unconveyable
         )
     for path in OPTIONS:
         value = option(request, path)
-        if value is None:
+        if value is None or any(problem.option == path for problem in found):
             continue
         param = params.get(path)
         problem = _no_such_option(path) if param is None else _problem(param, value)
@@ -69,8 +69,13 @@ def build_body(model: ModelSpec, request: MotionRequest) -> dict[str, object]:
     for param in model.params:
         value = option(request, param.option)
         if value is not None and param.field:
-            _put(body, param.field, param.values[str(value)] if param.values is not None else value)
+            _put(body, param.field, param.values[spelled(value)] if param.values is not None else value)
     return body
+
+
+def spelled(value: Scalar) -> str:
+    """Return the key of a value of ours in `ParamSpec.values`; booleans as JSON spells them."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _no_such_option(path: str) -> Unconveyable:
@@ -79,21 +84,28 @@ def _no_such_option(path: str) -> Unconveyable:
 
 def _problem(param: ParamSpec, value: Scalar) -> Unconveyable | None:
     if not param.field and value != param.implied:
-        supported = () if param.implied is None else (str(param.implied),)
-        reason = f"the provider has no such option and behaves as {param.implied}"
+        supported = () if param.implied is None else (spelled(param.implied),)
+        reason = "the provider has no such option"
+        if param.implied is not None:
+            reason += f" and behaves as {spelled(param.implied)}"
         return Unconveyable(option=param.option, reason=reason, supported=supported)
-    if param.values is not None and str(value) not in param.values:
-        return Unconveyable(
-            option=param.option, reason=f"{value} is not offered", supported=tuple(param.values)
-        )
+    if param.values is not None and spelled(value) not in param.values:
+        reason = f"{spelled(value)} is not offered"
+        return Unconveyable(option=param.option, reason=reason, supported=tuple(param.values))
     if isinstance(value, int) and not isinstance(value, bool):
         low, high = param.minimum, param.maximum
         if (low is not None and value < low) or (high is not None and value > high):
-            return Unconveyable(option=param.option, reason=f"{value} is outside {low} to {high}")
+            return Unconveyable(option=param.option, reason=f"{value} is outside {_range(low, high)}")
     if isinstance(value, str) and param.max_length is not None and len(value) > param.max_length:
         reason = f"{len(value)} characters are more than {param.max_length}"
         return Unconveyable(option=param.option, reason=reason)
     return None
+
+
+def _range(low: int | None, high: int | None) -> str:
+    if low is not None and high is not None:
+        return f"{low} to {high}"
+    return f"the values up to {high}" if low is None else f"the values from {low}"
 
 
 def _put(body: dict[str, object], field: tuple[str, ...], value: Scalar) -> None:

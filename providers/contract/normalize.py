@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from msgspec import Struct
 from msgspec.structs import replace
 
 from providers.contract.errors import HTTP_DEFAULTS, ErrorCode, UpstreamError
-from providers.contract.reading import is_http_url
+from providers.contract.reading import MAX_NUMBER, is_http_url, message_of
 from providers.contract.report import Cost, Failure, Observation
 from providers.contract.spec import FailureRule, Spec
 from providers.contract.status import JobStatus
+
+_Number = TypeVar("_Number", int, float)
+
+
+#: One million USD: more than any job can cost.
+PLAUSIBLE_MICRO_USD = 10**12
 
 
 class Update(Struct, frozen=True, kw_only=True):
@@ -37,11 +45,10 @@ def normalize(spec: Spec, seen: Observation, *, allow_http: bool = False) -> Upd
         allow_http: whether a result may be plain http, as a provider on loopback gives it.
     """
     entry = spec.word(seen.status)
+    word = message_of(seen.status)
     if entry is None:
-        return Update(provider_status=seen.status, status=None, progress=_progress(seen.progress))
-    update = Update(
-        provider_status=seen.status, status=entry.means, slow=entry.slow, cost=priced(spec, seen.cost)
-    )
+        return Update(provider_status=word, status=None, progress=_progress(seen.progress))
+    update = Update(provider_status=word, status=entry.means, slow=entry.slow, cost=priced(spec, seen.cost))
     match entry.means:
         case JobStatus.SUCCEEDED:
             return _succeeded(update, seen, allow_http=allow_http)
@@ -62,23 +69,30 @@ def classify(spec: Spec, failure: Failure, *, http_status: int | None) -> Upstre
         failure: what the adapter's reader made of it.
         http_status: the status of the reply that carried it; None for a failure inside a poll.
     """
-    code = next((rule.code for rule in spec.failures if _fits(rule, failure, http_status)), None)
-    if code is None:
-        code = _default(http_status)
-    message = failure.message or f"{spec.title} gave no reason"
-    return UpstreamError(code=code, message=message, provider_code=failure.code)
+    rule = rule_for(spec, failure, http_status=http_status)
+    code = _default(http_status) if rule is None else rule.code
+    message = message_of(failure.message) or f"{spec.title} gave no reason"
+    return UpstreamError(code=code, message=message, provider_code=message_of(failure.code) or None)
+
+
+def rule_for(spec: Spec, failure: Failure, *, http_status: int | None) -> FailureRule | None:
+    """Return the row of the failure table that decides, or None where the contract's default does."""
+    return next((rule for rule in spec.failures if _fits(rule, failure, http_status)), None)
 
 
 def priced(spec: Spec, cost: Cost | None) -> Cost | None:
-    """Fill in the USD of a cost that the provider gave in credits."""
-    if (
-        cost is None
-        or cost.micro_usd is not None
-        or cost.credits is None
-        or spec.micro_usd_per_credit is None
-    ):
-        return cost
-    return Cost(credits=cost.credits, micro_usd=round(cost.credits * spec.micro_usd_per_credit))
+    """Fill in the USD of a cost given in credits; None for one that cannot be true.
+
+    A figure outside `PLAUSIBLE_MICRO_USD` would overflow what sums it, or pay us for running a job.
+    """
+    if cost is None:
+        return None
+    micro_usd = cost.micro_usd
+    if micro_usd is None and cost.credits is not None and spec.micro_usd_per_credit is not None:
+        micro_usd = round(cost.credits * spec.micro_usd_per_credit)
+    if micro_usd is not None and not 0 <= micro_usd <= PLAUSIBLE_MICRO_USD:
+        return None
+    return Cost(credits=cost.credits, micro_usd=micro_usd)
 
 
 def _succeeded(update: Update, seen: Observation, *, allow_http: bool) -> Update:
@@ -88,6 +102,11 @@ def _succeeded(update: Update, seen: Observation, *, allow_http: bool) -> Update
     reason = "no output" if not seen.outputs else f"an output that is no usable URL: {seen.outputs[0][:80]!r}"
     error = UpstreamError(code=ErrorCode.PROVIDER_CONTRACT, message=f"success was reported with {reason}")
     return replace(update, status=JobStatus.FAILED, error=error, drift=True)
+
+
+def _amount(value: _Number | None) -> _Number | None:
+    # Beyond this bound a figure is rubbish, and one in micro-USD would not fit a database's BIGINT.
+    return value if value is not None and 0 <= value < MAX_NUMBER else None
 
 
 def _progress(value: float | None) -> float | None:

@@ -134,10 +134,17 @@ def ref_at(document: object, *names: str) -> str:
         ref = text_at(document, name)
         if ref is None:
             continue
-        if len(ref) > MAX_REF or _REF.fullmatch(ref) is None or {".", ".."} & set(ref.split("/")):
+        if not is_ref(ref):
             raise UnexpectedPayload(f"{name} cannot be a ref: {ref[:40]!r}")
         return ref
     raise UnexpectedPayload(f"no ref at {' or '.join(names)}")
+
+
+def is_ref(text: str) -> bool:
+    """Whether a text can be a ref: see `ref_at`."""
+    return (
+        len(text) <= MAX_REF and _REF.fullmatch(text) is not None and not {".", ".."} & set(text.split("/"))
+    )
 
 
 def urls_in(value: object, *names: str) -> tuple[str, ...]:
@@ -171,11 +178,17 @@ def is_http_url(url: str, *, allow_http: bool = False) -> bool:
 
 
 def message_of(value: object) -> str:
-    """Turn whatever a provider put in place of a message into one line of at most 500 characters."""
+    """Turn whatever a provider put in place of a message into one line of at most 500 characters.
+
+    Control characters become spaces: PostgreSQL text cannot hold a NUL, and a log line should hold none.
+    """
     if value is None:
         return ""
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    return " ".join(text.split())[:MAX_MESSAGE]
+    cut = text[: 8 * MAX_MESSAGE]
+    if not cut.isprintable():
+        cut = "".join(char if char.isprintable() else " " for char in cut)
+    return " ".join(cut.split())[:MAX_MESSAGE].rstrip()
 
 
 def _name(path: tuple[str | int, ...]) -> str:

@@ -84,7 +84,8 @@ def receive(wire: WireRequest, rules: Rules) -> Received:
 
 
 def _refuse_headers(wire: WireRequest, rules: Rules) -> HttpResponse | None:
-    if not rules.knows(wire.headers.get("authorization", "").removeprefix("Bearer ")):
+    scheme, _, key = wire.headers.get("authorization", "").partition(" ")
+    if scheme != "Bearer" or not rules.knows(key):
         return json_response(401, {"error": "The provided API key is not valid."})
     name, version = VERSION_HEADER
     given = wire.headers.get(name.lower())
@@ -98,7 +99,7 @@ def _refuse_headers(wire: WireRequest, rules: Rules) -> HttpResponse | None:
 def _create(wire: WireRequest, rules: Rules) -> Received:
     try:
         body = _decode(wire.body)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         text, _, where = str(error).partition(" - at `$")
         path = [step for step in where.rstrip("`").replace("[", ".").split(".") if step]
         return Answer(response=invalid(text, path))
@@ -121,14 +122,17 @@ def _create(wire: WireRequest, rules: Rules) -> Received:
 
 
 def _asset_problem(uri: str, rules: Rules) -> str | None:
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return "Invalid URL"
     host = parts.hostname or ""
     if rules.allow_loopback_media and parts.scheme in {"http", "https"} and host:
         return None
     if parts.scheme != "https":
-        return "Invalid asset URL: only HTTPS URLs are allowed"
+        return "Only HTTPS URLs are allowed."
     if not host or host.replace(".", "").isdigit() or ":" in host:
-        return "Invalid asset URL: the host must be a domain name, not an IP address"
+        return "URLs must be hosted on a domain."
     return None
 
 
@@ -140,7 +144,7 @@ def invalid(message: str, path: list[str]) -> HttpResponse:
 
 def refuse_asset(option: str, reason: str) -> HttpResponse:
     """Refuse an asset that could not be fetched or measured at create."""
-    return invalid(f"Failed to fetch the asset: {reason}", [option, "uri"])
+    return invalid(f"Failed to fetch asset. {reason}", [option, "uri"])
 
 
 def show_created(job: SimulatedJob) -> HttpResponse:

@@ -26,6 +26,7 @@ from providers.contract.status import JobStatus
 OPENAPI = Source("github.com/runwayml/openapi openapi.json", "2026-11-21", Standing.SPEC)
 DOCS = Source("docs.dev.runwayml.com", "2026-11-21", Standing.DOCS)
 ERRORS = Source("docs.dev.runwayml.com/errors", "2026-11-21", Standing.DOCS)
+TROUBLESHOOTING = Source("docs.dev.runwayml.com/errors/troubleshooting", "2026-11-21", Standing.DOCS)
 CAPTURED = Source(
     "replies captured in public code that runs against the API", "2026-11-21", Standing.CAPTURED
 )
@@ -121,8 +122,17 @@ SPEC = Spec(
             message_contains="enough credits",
             source=CAPTURED,
         ),
-        # A refused asset is a 400 whose text speaks of the asset.
-        FailureRule(code=ErrorCode.INVALID_MEDIA, http_status=400, message_contains="asset", source=DOCS),
+        # A refused asset is a 400 too, told by its reason; the page lists these, not as a closed set.
+        *(
+            FailureRule(
+                code=ErrorCode.INVALID_MEDIA, http_status=400, message_contains=reason, source=TROUBLESHOOTING
+            )
+            for reason in ("asset", "invalid URL", "HTTPS URLs", "hosted on a domain", "invalid data URI")
+        ),
+        # Whatever the reason says: an issue with a field that is nothing but media is about the media.
+        FailureRule(
+            code=ErrorCode.INVALID_MEDIA, http_status=400, message_contains=".uri: ", source=INFERRED
+        ),
     ),
     poll=PollSpec(
         first_s=6.0,

@@ -1,0 +1,129 @@
+"""Names to addresses, each checked before anything is dialled.
+
+A name is resolved once for every connection and nothing is cached: what was checked is what is dialled, and a
+name that answers differently the next time is checked again (DNS rebinding). One refused address refuses all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_address
+
+import httpx
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from gateway.net.addresses import DialPolicy
+from gateway.net.dial import current_dial
+from gateway.net.failures import DialRefused
+from gateway.net.hosts import Address
+
+Lookup = Callable[[str, int], Awaitable[list[str]]]
+"""(host, port) -> addresses as text, in the order of preference; raises OSError when there are none."""
+
+_LOOKUP_THREADS = 8
+
+
+class SystemLookup:
+    """The operating system's resolver, on threads of its own.
+
+    getaddrinfo(3) cannot be interrupted. On the event loop's shared threads a few names whose servers never
+    answer would hold up everybody's lookups and file work.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(max_workers=_LOOKUP_THREADS, thread_name_prefix="dns")
+
+    async def __call__(self, host: str, port: int) -> list[str]:
+        """Addresses of `host`; a link-local one carries its zone. Raises OSError (socket.gaierror)."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, _getaddrinfo, host, port)
+
+    def close(self) -> None:
+        """Let go of the threads; one that is inside getaddrinfo ends by itself."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _getaddrinfo(host: str, port: int) -> list[str]:
+    answers: dict[str, None] = {}
+    for _, _, _, _, place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        zone = f"%{place[3]}" if len(place) == 4 and place[3] else ""
+        answers[f"{place[0]}{zone}"] = None
+    return list(answers)
+
+
+class CheckedResolver(AbstractResolver):
+    """aiohttp's resolver seam: looks a name up and lets through only what the policy lets through.
+
+    aiohttp does not ask a resolver about a URL that holds an address; the transport checks those.
+    """
+
+    def __init__(self, policy: DialPolicy | None, *, lookup: Lookup, lookup_s: float) -> None:
+        """Take the rule and the means.
+
+        Args:
+            policy: None checks nothing: the names are ones that the operator configured.
+            lookup: asks DNS.
+            lookup_s: seconds that one lookup may take.
+        """
+        self._policy = policy
+        self._lookup = lookup
+        self._lookup_s = lookup_s
+
+    async def resolve(
+        self,
+        host: str,
+        port: int = 0,
+        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 - aiohttp's signature; it never asks for one
+    ) -> list[ResolveResult]:
+        """Addresses to dial for `host`, in the lookup's order.
+
+        Raises:
+            DialRefused: an answer is refused by the policy, or is no address.
+            httpx.ConnectError: there is no answer.
+            httpx.ConnectTimeout: the lookup took too long.
+        """
+        addresses = [self._check(host, text) for text in await self._ask(host, port)]
+        if not addresses:
+            raise httpx.ConnectError(f"{host} has no address")
+        dial = current_dial.get()
+        if dial is not None:
+            dial.addresses = tuple(str(address) for address in addresses)
+        return [_result(host, port, address) for address in addresses]
+
+    async def close(self) -> None:
+        """Nothing is held here."""
+
+    async def _ask(self, host: str, port: int) -> list[str]:
+        try:
+            async with asyncio.timeout(self._lookup_s):
+                return await self._lookup(host, port)
+        except TimeoutError:
+            raise httpx.ConnectTimeout(f"looking {host} up took more than {self._lookup_s:g} s") from None
+        except OSError as error:
+            raise httpx.ConnectError(f"{host} cannot be looked up: {error.strerror or error}") from error
+
+    def _check(self, host: str, text: str) -> Address:
+        try:
+            address = ip_address(text)
+        except ValueError:
+            raise DialRefused(f"{host} resolves to something that is no address") from None
+        if self._policy is not None:
+            reason = self._policy.refusal(address, host.lower().removesuffix("."))
+            if reason is not None:
+                raise DialRefused(f"{host} must not be dialled: {reason}")
+        return address
+
+
+def _result(host: str, port: int, address: Address) -> ResolveResult:
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    return ResolveResult(
+        hostname=host,
+        host=str(address),
+        port=port,
+        family=family,
+        proto=socket.IPPROTO_TCP,
+        flags=socket.AI_NUMERICHOST,
+    )

@@ -1,0 +1,9 @@
+"""What may be asked of the gateway, one transaction each, whoever asks: a client, an operator, the worker.
+
+* `record`: the one place where a transition is carried out: state, event, follow-up task and frozen
+  webhook bodies commit together. Read this first.
+* `intake`: accepting a job. `jobs`: reading, listing, cancelling, the timeline.
+* `keys`: API keys and their owners. `dispatch`: what the worker claims, and how it gives tasks back.
+
+Nothing here talks to a provider or a receiver.
+"""

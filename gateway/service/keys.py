@@ -1,0 +1,153 @@
+"""API keys and their owners."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+
+from msgspec import Struct
+from sqlalchemy import Connection
+
+from gateway.clock import Clock
+from gateway.ids import KEY, Ids
+from gateway.storage import keys as key_rows
+from gateway.storage.engine import Database
+from gateway.storage.keys import KeyRow
+from gateway.storage.sealing import Sealer
+
+PREFIX = "mgk_"
+SECRET_PREFIX = "whsec_"  # noqa: S105  (Standard Webhooks' prefix, not a secret)
+RANDOM_BYTES = 32
+CACHED_S = 5.0  # so a revocation holds everywhere within 10 s
+CACHED_KEYS = 4096
+
+
+class Scope(StrEnum):
+    """What a key may do."""
+
+    JOBS = "jobs"
+    """Post and read its owner's jobs."""
+    OPERATOR = "operator"
+    """See and cancel all owners' jobs."""
+    METRICS = "metrics"
+    """Read /metrics."""
+
+
+class Principal(Struct, frozen=True):
+    """Who calls."""
+
+    key_id: str
+    owner: str
+    scopes: frozenset[Scope]
+
+    @property
+    def sees(self) -> str | None:
+        """The owner its reads are bound to; None for an operator, who sees all."""
+        return None if Scope.OPERATOR in self.scopes else self.owner
+
+
+class CreatedKey(Struct, frozen=True, kw_only=True):
+    """A new key; the only moment at which it exists in clear."""
+
+    id: str
+    key: str
+    owner: str
+    webhook_secret: str | None
+    """Of an owner that is new, too; None for one that has its own already."""
+
+
+class Keys:
+    """Creates, checks and revokes keys.
+
+    Args:
+        database: where.
+        clock: stamps them, and ages the cache.
+        ids: names them.
+        sealer: seals owners' webhook secrets.
+        random_bytes: gives that many random bytes.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        ids: Ids,
+        sealer: Sealer,
+        *,
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._ids = ids
+        self._sealer = sealer
+        self._random_bytes = random_bytes
+        self._cache: dict[bytes, tuple[float, Principal]] = {}
+
+    async def create(self, *, name: str, owner: str, scopes: Sequence[Scope]) -> CreatedKey:
+        """Make a key, and its owner when new."""
+        key = PREFIX + base64.urlsafe_b64encode(self._random_bytes(RANDOM_BYTES)).rstrip(b"=").decode()
+        row = KeyRow(
+            id=self._ids.new(KEY),
+            hash=hashlib.sha256(key.encode()).hexdigest(),
+            name=name,
+            owner=owner,
+            scopes=" ".join(sorted(scopes)),
+            created_at_ms=self._clock.now_ms(),
+        )
+
+        def operation(connection: Connection) -> str | None:
+            secret = self._make_owner(connection, owner)
+            key_rows.insert_one(connection, row)
+            return secret
+
+        secret = await self._database.write(operation)
+        return CreatedKey(id=row.id, key=key, owner=owner, webhook_secret=secret)
+
+    async def ensure_owner(self, owner: str) -> str | None:
+        """Make an owner without a key, for a gateway that asks for none; returns a new owner's secret."""
+        return await self._database.write(lambda connection: self._make_owner(connection, owner))
+
+    async def authenticate(self, key: str) -> Principal | None:
+        """Return whose key this is; None for one that is unknown or revoked."""
+        digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+        now = self._clock.monotonic_s()
+        cached = self._cache.get(digest)
+        if cached is not None and cached[0] > now:
+            return cached[1]
+        row = await self._database.read(lambda connection: key_rows.find(connection, digest.hex()))
+        if row is None or row.revoked_at_ms is not None:
+            self._cache.pop(digest, None)
+            return None
+        principal = Principal(row.id, row.owner, frozenset(Scope(word) for word in row.scopes.split()))
+        if len(self._cache) >= CACHED_KEYS:
+            self._cache.clear()
+        self._cache[digest] = (now + CACHED_S, principal)
+        return principal
+
+    async def all(self) -> list[KeyRow]:
+        """Return every key, revoked ones too."""
+        return await self._database.read(key_rows.load_all)
+
+    async def count(self) -> int:
+        """How many keys are active."""
+        return await self._database.read(key_rows.count_active)
+
+    async def revoke(self, key_id: str) -> bool:
+        """Revoke a key; False when there is no such active key."""
+        now_ms = self._clock.now_ms()
+        return await self._database.write(
+            lambda connection: key_rows.revoke(connection, key_id, at_ms=now_ms)
+        )
+
+    def _make_owner(self, connection: Connection, owner: str) -> str | None:
+        if key_rows.owner_secret(connection, owner) is not None:
+            return None
+        secret = SECRET_PREFIX + base64.b64encode(self._random_bytes(RANDOM_BYTES)).decode()
+        sealed = self._sealer.seal(secret, bound_to=owner)
+        key_rows.insert_owner(
+            connection, name=owner, sealed_webhook_secret=sealed, at_ms=self._clock.now_ms()
+        )
+        return secret

@@ -1,0 +1,250 @@
+"""The one place where a transition is carried out.
+
+A transaction reads the job as it stands, lets a pure function of `gateway.jobs.transitions` decide, and
+writes the state, its events, the tasks that follow and the webhook bodies that tell of it. All of it
+commits, or none. A worker's result is fenced: if another claimed its task meanwhile, nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+from sqlalchemy import Connection
+
+from gateway.clock import Clock
+from gateway.errors import GatewayError, LeaseLost
+from gateway.ids import DELIVERY, MESSAGE, Ids
+from gateway.jobs import history
+from gateway.jobs.job import Attempt, Job
+from gateway.jobs.transitions import Event, Step, TaskKind
+from gateway.jobs.view import JobView, instant, view
+from gateway.storage import attempts as attempt_rows
+from gateway.storage import deliveries as delivery_rows
+from gateway.storage import events as event_rows
+from gateway.storage import exchanges as exchange_rows
+from gateway.storage import jobs as job_rows
+from gateway.storage import tasks as task_rows
+from gateway.storage.deliveries import Delivery
+from gateway.storage.engine import Database
+from gateway.storage.exchanges import Exchange
+from gateway.storage.tasks import Claim, Due
+
+Decide = Callable[[Job, tuple[Attempt, ...]], Step]
+
+
+class Recorded(Struct, frozen=True, kw_only=True):
+    """What a transition came to."""
+
+    before: Job
+    after: Job
+    attempts: tuple[Attempt, ...]
+    """As they stand after it."""
+    events: tuple[Event, ...]
+    """Empty when nothing changed."""
+
+
+class JobEvent(Struct, frozen=True, kw_only=True):
+    """The body of a webhook (Standard Webhooks 1.0.0, payload structure)."""
+
+    type: str
+    timestamp: str
+    sequence: int
+    """The event's number within its job: a receiver may see events out of order."""
+    data: JobView
+
+
+class Listener(Protocol):
+    """Hears of every transition once it is durable: metrics, logs, the worker's wake-up."""
+
+    def recorded(self, recorded: Recorded) -> None:
+        """A transition was committed; `events` may be empty."""
+        ...
+
+
+class JobUnknown(GatewayError):
+    """There is no such job."""
+
+
+class Record:
+    """Carries transitions out.
+
+    Args:
+        database: where.
+        clock: stamps the events.
+        ids: names deliveries and messages.
+        listener: told after each commit.
+    """
+
+    def __init__(self, database: Database, clock: Clock, ids: Ids, listener: Listener) -> None:
+        self._database = database
+        self._clock = clock
+        self._ids = ids
+        self._listener = listener
+
+    async def transition(self, job_id: str, decide: Decide) -> Recorded:
+        """Change a job on somebody's wish.
+
+        Raises:
+            JobUnknown: there is no such job.
+            StorageUnavailable: it may be tried again.
+        """
+        recorded = await self._database.write(lambda connection: self._apply(connection, job_id, decide))
+        self._listener.recorded(recorded)
+        return recorded
+
+    async def result(
+        self, claim: Claim, decide: Decide, *, exchange: Exchange | None = None, then: Due | None = None
+    ) -> Recorded:
+        """Change a job by what a task found out, and close the task.
+
+        Args:
+            claim: the task; its subject is the job.
+            decide: from the job as it stands to the step.
+            exchange: what was said to the provider, for the timeline.
+            then: keep the task, due again; None removes it.
+
+        Raises:
+            LeaseLost: another worker holds the task now; nothing was written.
+        """
+
+        def operation(connection: Connection) -> Recorded:
+            closed = (
+                task_rows.finish(connection, claim) if then is None else task_rows.again(connection, then)
+            )
+            if not closed:
+                raise LeaseLost(f"the {claim.kind} task of {claim.subject} was claimed by another worker")
+            if exchange is not None:
+                exchange_rows.insert_one(connection, exchange)
+            return self._apply(connection, claim.subject, decide)
+
+        recorded = await self._database.write(operation)
+        self._listener.recorded(recorded)
+        return recorded
+
+    async def intent(self, claim: Claim, decide: Decide) -> Recorded:
+        """Note what a task is about to do, and keep the task. Durable before the paid call.
+
+        Raises:
+            LeaseLost: another worker holds the task now; nothing was written, nothing may be sent.
+        """
+
+        def operation(connection: Connection) -> Recorded:
+            if not task_rows.still_held(connection, claim):
+                raise LeaseLost(f"the {claim.kind} task of {claim.subject} was claimed by another worker")
+            return self._apply(connection, claim.subject, decide)
+
+        recorded = await self._database.write(operation)
+        self._listener.recorded(recorded)
+        return recorded
+
+    def _apply(self, connection: Connection, job_id: str, decide: Decide) -> Recorded:
+        before = job_rows.load(connection, job_id, lock=True)
+        if before is None:
+            raise JobUnknown(job_id)
+        attempts = attempt_rows.load_of(connection, [job_id]).get(job_id, ())
+        step = decide(before, attempts)
+        if not step.events:
+            return Recorded(before=before, after=before, attempts=attempts, events=())
+        now_ms = self._clock.now_ms()
+        after = replace(step.job, sequence=before.sequence + len(step.events))
+        previous = _write_attempt(connection, attempts, step.attempt)
+        attempts = _with(attempts, step.attempt)
+        if not job_rows.save(connection, after, seen=before.sequence):
+            raise GatewayError(f"{job_id} changed under its lock")
+        event_rows.insert_many(connection, _event_rows(before, after, previous, step, now_ms))
+        recorded = Recorded(before=before, after=after, attempts=attempts, events=step.events)
+        self._follow_up(connection, recorded, step)
+        self._freeze(connection, recorded, now_ms)
+        return recorded
+
+    def _follow_up(self, connection: Connection, recorded: Recorded, step: Step) -> None:
+        before, after = recorded.before, recorded.after
+        if after.state.status.terminal and not before.state.status.terminal:
+            task_rows.drop(connection, after.id, (TaskKind.SUBMIT, TaskKind.POLL, TaskKind.CANCEL))
+        for task in step.follow_ups:
+            if not task_rows.hurry(connection, task.kind, after.id, at_ms=task.due_at_ms):
+                task_rows.insert_many(connection, [(task.kind, after.id, task.due_at_ms)])
+
+    def _freeze(self, connection: Connection, recorded: Recorded, now_ms: int) -> None:
+        """Write the exact bytes that will be sent, so that every try sends the same."""
+        after = recorded.after
+        webhook = after.request.webhook
+        if webhook is None:
+            return
+        wanted = [
+            (recorded.before.sequence + offset, event)
+            for offset, event in enumerate(recorded.events, start=1)
+            if event.type in webhook.events
+        ]
+        if not wanted:
+            return
+        shown = view(after, recorded.attempts)
+        frozen = [
+            Delivery(
+                id=self._ids.new(DELIVERY),
+                job_id=after.id,
+                owner=after.owner,
+                sequence=sequence,
+                message_id=self._ids.new(MESSAGE),
+                type=event.type,
+                url=webhook.url,
+                sealed_secret=after.sealed_webhook_secret,
+                body=msgspec.json.encode(
+                    JobEvent(type=event.type, timestamp=instant(now_ms), sequence=sequence, data=shown)
+                ),
+                created_at_ms=now_ms,
+            )
+            for sequence, event in wanted
+        ]
+        delivery_rows.insert_many(connection, frozen)
+        task_rows.insert_many(connection, [(TaskKind.DELIVER, delivery.id, now_ms) for delivery in frozen])
+
+
+def _write_attempt(
+    connection: Connection, attempts: tuple[Attempt, ...], changed: Attempt | None
+) -> Attempt | None:
+    """Store a new or changed attempt; return it as it was before."""
+    if changed is None:
+        return None
+    previous = next((attempt for attempt in attempts if attempt.id == changed.id), None)
+    if previous is None:
+        attempt_rows.insert_one(connection, changed)
+    elif previous != changed:
+        attempt_rows.save(connection, changed)
+    return previous
+
+
+def _with(attempts: tuple[Attempt, ...], changed: Attempt | None) -> tuple[Attempt, ...]:
+    if changed is None:
+        return attempts
+    others = tuple(attempt for attempt in attempts if attempt.id != changed.id)
+    return tuple(sorted((*others, changed), key=lambda attempt: attempt.number))
+
+
+def _event_rows(
+    before: Job, after: Job, previous: Attempt | None, step: Step, now_ms: int
+) -> list[dict[str, object]]:
+    """Log the step: each event with its note, the first with everything that changed."""
+    rows: list[dict[str, object]] = []
+    for offset, event in enumerate(step.events, start=1):
+        data: dict[str, object] = {"note": event.note} if event.note else {}
+        if offset == 1:
+            state = history.changed(before.state, after.state)
+            if state:
+                data["state"] = state
+            if step.attempt is not None:
+                data["attempt"] = {"id": step.attempt.id, **history.changed(previous, step.attempt)}
+        rows.append(
+            {
+                "job_id": after.id,
+                "sequence": before.sequence + offset,
+                "at_ms": now_ms,
+                "type": event.type,
+                "data": msgspec.json.encode(data).decode(),
+            }
+        )
+    return rows
