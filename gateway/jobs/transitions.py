@@ -73,12 +73,16 @@ def begin(job: Job, attempt: Attempt) -> Step:
 
 
 def accepted(job: Job, attempt: Attempt, *, ref: str, now_ms: int, poll_at_ms: int) -> Step:
-    """The provider took it: keep the ref and ask again later, or cancel what was cancelled meanwhile."""
-    after = replace(attempt, state=AttemptState.ACCEPTED, ref=ref, accepted_at_ms=now_ms)
+    """The provider took it: keep the ref and ask again later, or cancel what was cancelled meanwhile.
+
+    Also the late answer to a submission that was given up for unknown: the job goes on, and its deadline
+    moves by the time it was held.
+    """
+    after = replace(attempt, state=AttemptState.ACCEPTED, ref=ref, accepted_at_ms=now_ms, error=None)
     unwanted = job.state.status.terminal or job.state.cancel_requested_at_ms is not None
     follow_up = FollowUp(TaskKind.CANCEL, now_ms) if unwanted else FollowUp(TaskKind.POLL, poll_at_ms)
     event = Event(type="attempt.accepted", note={"provider_ref": ref})
-    return Step(job=job, attempt=after, events=(event,), follow_ups=(follow_up,))
+    return Step(job=_released(job, now_ms), attempt=after, events=(event,), follow_ups=(follow_up,))
 
 
 def refused(
@@ -223,11 +227,24 @@ def given_up(job: Job, *, error: UpstreamError, now_ms: int) -> Step:
     return _ended(job, JobStatus.FAILED, now_ms, error=error)
 
 
+def _released(job: Job, now_ms: int) -> Job:
+    held = job.state.held
+    if held is None:
+        return job
+    deadline_at_ms = job.state.deadline_at_ms + now_ms - held.since_ms
+    return replace(job, state=replace(job.state, held=None, deadline_at_ms=deadline_at_ms))
+
+
 def _reworded(job: Job, attempt: Attempt, after: Attempt, update: Update) -> Step:
-    if after == attempt:
-        return Step(job=_progressed(job, update))
-    event = Event(type="attempt.observed", note={"provider_status": update.provider_status})
-    return Step(job=_progressed(job, update), attempt=after, events=(event,))
+    progressed = _progressed(job, update)
+    events: list[Event] = []
+    if after != attempt:
+        events.append(Event(type="attempt.observed", note={"provider_status": update.provider_status}))
+    webhook = job.request.webhook
+    if progressed is not job and webhook is not None and "job.progress" in webhook.events:
+        # Only for those who asked: otherwise progress is written in batches, without an event.
+        events.append(Event(type="job.progress", note={"progress": progressed.progress}))
+    return Step(job=progressed, attempt=after, events=tuple(events))
 
 
 def _running(job: Job, attempt: Attempt, after: Attempt, update: Update, now_ms: int) -> Step:

@@ -48,6 +48,15 @@ class Waiting(Struct, frozen=True, kw_only=True):
     hold_expired: tuple[str, ...]
 
 
+class Census(Struct, frozen=True, kw_only=True):
+    """What is under way in the whole store."""
+
+    unfinished: dict[tuple[str | None, str], int]
+    """Jobs by (provider, status)."""
+    held: int
+    backlog: Backlog
+
+
 class _Unchanged(Struct, frozen=True):
     due: Due
     progress: float | None
@@ -153,9 +162,14 @@ class Dispatch:
 
         return await self._database.read(operation)
 
-    async def backlog(self) -> Backlog:
-        """Count what is still to be delivered."""
-        return await self._database.read(delivery_rows.backlog)
+    async def census(self) -> Census:
+        """Count what is under way, for the gauges."""
+
+        def operation(connection: Connection) -> Census:
+            unfinished, held = job_rows.count_unfinished(connection)
+            return Census(unfinished=unfinished, held=held, backlog=delivery_rows.backlog(connection))
+
+        return await self._database.read(operation)
 
     def _claim(self, connection: Connection, kinds: Sequence[TaskKind], limit: int) -> list[Claim]:
         now_ms = self._clock.now_ms()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, func, insert, select, tuple_, update
 
 from gateway.jobs.job import Attempt, Job, JobRequest, JobState
 from gateway.jobs.view import JobView, compose
@@ -41,6 +41,13 @@ class JobFilter(Struct, frozen=True, kw_only=True):
     before_id: str | None = None
     """Only ids that sort below this one: the page's cursor."""
     limit: int = 20
+
+
+_UNFINISHED = (
+    select(jobs.c.provider, jobs.c.status, func.count(), func.count(jobs.c.hold_until_ms))
+    .where(jobs.c.finished_at_ms.is_(None))
+    .group_by(jobs.c.provider, jobs.c.status)
+)
 
 
 def row_of(job: Job, *, idempotency_key: str | None, fingerprint: str) -> dict[str, object]:
@@ -222,3 +229,13 @@ def _view(row: RowMapping, tried: tuple[Attempt, ...]) -> JobView:
         metadata=msgspec.Raw(row["metadata"].encode()),
         attempts=tried,
     )
+
+
+def count_unfinished(connection: Connection) -> tuple[dict[tuple[str | None, str], int], int]:
+    """Count unfinished jobs by (provider, status), and the held ones among them."""
+    counts: dict[tuple[str | None, str], int] = {}
+    held = 0
+    for provider, status, count, waiting in connection.execute(_UNFINISHED):
+        counts[provider, status] = count
+        held += waiting
+    return counts, held

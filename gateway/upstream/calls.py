@@ -69,14 +69,18 @@ class Calls:
         self._redact = redact
         self._on_call = on_call
 
-    async def submit(
+    def build_submit(
         self, account: UpstreamAccount, request: MotionRequest, model: ModelSpec, attempt: Attempt
+    ) -> HttpRequest:
+        """Build the paid call without making it, so that what cannot be built is known before the intent."""
+        return account.adapter.build_submit(request, _context(model, attempt))
+
+    async def submit(
+        self, account: UpstreamAccount, wire: HttpRequest, attempt: Attempt
     ) -> Called[classify.Submission]:
         """Make the paid call, once. Its intent must be committed before."""
-        adapter = account.adapter
-        wire = adapter.build_submit(request, _context(model, attempt))
-        sent = await self._send(account, wire, attempt, adapter.spec.submit_timeout_s)
-        return self._called("submit", account, sent, classify.submission(adapter, sent.reply))
+        sent = await self._send(account, wire, attempt, account.adapter.spec.submit_timeout_s)
+        return self._called("submit", account, sent, classify.submission(account.adapter, sent.reply))
 
     async def poll(
         self, account: UpstreamAccount, model: ModelSpec, attempt: Attempt

@@ -16,10 +16,6 @@ from providers.contract.status import JobStatus
 _Number = TypeVar("_Number", int, float)
 
 
-#: One million USD: more than any job can cost.
-PLAUSIBLE_MICRO_USD = 10**12
-
-
 class Update(Struct, frozen=True, kw_only=True):
     """What a poll means for the job."""
 
@@ -81,18 +77,13 @@ def rule_for(spec: Spec, failure: Failure, *, http_status: int | None) -> Failur
 
 
 def priced(spec: Spec, cost: Cost | None) -> Cost | None:
-    """Fill in the USD of a cost given in credits; None for one that cannot be true.
-
-    A figure outside `PLAUSIBLE_MICRO_USD` would overflow what sums it, or pay us for running a job.
-    """
+    """Fill in the USD of a cost given in credits; figures that cannot be true are left out."""
     if cost is None:
         return None
-    micro_usd = cost.micro_usd
-    if micro_usd is None and cost.credits is not None and spec.micro_usd_per_credit is not None:
-        micro_usd = round(cost.credits * spec.micro_usd_per_credit)
-    if micro_usd is not None and not 0 <= micro_usd <= PLAUSIBLE_MICRO_USD:
-        return None
-    return Cost(credits=cost.credits, micro_usd=micro_usd)
+    amount, micro_usd = _amount(cost.credits), _amount(cost.micro_usd)
+    if micro_usd is None and amount is not None and spec.micro_usd_per_credit is not None:
+        micro_usd = _amount(round(amount * spec.micro_usd_per_credit))
+    return None if amount is None and micro_usd is None else Cost(credits=amount, micro_usd=micro_usd)
 
 
 def _succeeded(update: Update, seen: Observation, *, allow_http: bool) -> Update:
@@ -105,7 +96,7 @@ def _succeeded(update: Update, seen: Observation, *, allow_http: bool) -> Update
 
 
 def _amount(value: _Number | None) -> _Number | None:
-    # Beyond this bound a figure is rubbish, and one in micro-USD would not fit a database's BIGINT.
+    # Below zero it would pay us; beyond the bound it is rubbish that would not fit a database's BIGINT.
     return value if value is not None and 0 <= value < MAX_NUMBER else None
 
 

@@ -1,0 +1,11 @@
+"""The HTTP API. `asgi` puts it together; `openapi/openapi.json` says what it promises.
+
+* `jobs`, `providers`, `ops`: the routes, one resource a file.
+* `schemas`: what a client may send. `semantics`: what it means, or why it cannot be.
+* `auth`: who calls. `body`, `paging`: bodies and queries read strictly. `problems`: every error's type.
+* `front`: outside the framework: request ids, timing, the last resort for errors.
+* `protocol`: outside ASGI: limits on a request's head.
+* `openapi`: the description, built from the schemas.
+
+Handlers reach storage and providers only through `gateway.service`.
+"""

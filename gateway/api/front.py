@@ -1,0 +1,104 @@
+"""Outside the framework: names each request, times it, and answers when nothing else could."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+from gateway.api.body import ClientGone
+from gateway.api.problems import problem_body
+from gateway.api.replies import PROBLEM
+from gateway.errors import Refusal
+from gateway.ids import REQUEST, Ids
+from gateway.telemetry import Metrics, bound, get_logger
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+REQUEST_ID = "motion_gateway.request_id"
+_GIVEN_ID = re.compile(rb"[!-~]{1,128}")
+
+_log = get_logger("gateway.http")
+
+
+def request_id_of(scope: Mapping[str, object]) -> str:
+    """Return the id that `Front` gave to the request of this ASGI scope."""
+    return str(scope[REQUEST_ID])
+
+
+class Front:
+    """Wraps the application.
+
+    Args:
+        app: answers.
+        ids: names requests that bring no id.
+        metrics: counts them.
+    """
+
+    def __init__(self, app: App, ids: Ids, metrics: Metrics) -> None:
+        self._app = app
+        self._ids = ids
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection's request, or its lifespan."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = scope[REQUEST_ID] = self._name(scope)
+        header = (b"x-request-id", request_id.encode("latin-1"))
+        status = 0
+        started = time.perf_counter()
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), header]
+            await send(message)
+
+        with bound(request_id=request_id):
+            try:
+                await self._app(scope, receive, answer)
+            except ClientGone:
+                status = 499  # nobody hears the answer; counted apart from those who did
+            except Exception as error:  # noqa: BLE001  (the last resort: no input gives a bare 500)
+                _log.exception("http.failed", error=str(error))
+                if status == 0:
+                    await _answer_internal(answer, request_id)
+            finally:
+                self._observe(scope, status, time.perf_counter() - started)
+
+    def _name(self, scope: Scope) -> str:
+        for name, value in scope["headers"]:
+            if name == b"x-request-id" and _GIVEN_ID.fullmatch(value) is not None:
+                given: str = value.decode("ascii")
+                return given
+        return self._ids.new(REQUEST)
+
+    def _observe(self, scope: Scope, status: int, seconds: float) -> None:
+        route: str | None = scope.get("path_template")
+        self._metrics.http(route, scope["method"]).done(status, seconds)
+        if status >= 400:
+            _log.info(
+                "http.refused" if status < 500 else "http.failed",
+                method=scope["method"],
+                path=scope["path"][:200],
+                status=status,
+                seconds=round(seconds, 4),
+            )
+        else:
+            _log.debug("http.served", method=scope["method"], path=scope["path"][:200], status=status)
+
+
+async def _answer_internal(send: Send, request_id: str) -> None:
+    detail = "Something went wrong in the gateway. Its log has the details under this request's id."
+    body = problem_body(Refusal("internal", detail), request_id)
+    headers = [(b"content-type", PROBLEM.encode()), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 500, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,189 @@
+"""/v1/jobs: create, read, list, cancel, timeline."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from litestar import Router, get, post
+from litestar.handlers import BaseRouteHandler
+from litestar.response.base import ASGIResponse
+from msgspec import Struct
+
+from gateway.api import paging
+from gateway.api.auth import Doorkeeper
+from gateway.api.body import (
+    check_content_encoding,
+    check_content_type,
+    decode_body,
+    fingerprint,
+    read_body,
+)
+from gateway.api.replies import AnyRequest, json_reply
+from gateway.api.schemas import CreateJob, JobPage
+from gateway.api.semantics import Terms, understand
+from gateway.errors import Refusal
+from gateway.ids import JOB, well_formed
+from gateway.jobs.view import JobView, view
+from gateway.service.intake import Intake, NewJob
+from gateway.service.jobs import Jobs, not_found
+from gateway.service.keys import Principal, Scope
+from gateway.storage.jobs import JobFilter
+from providers.contract.status import JobStatus
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+_decoder = msgspec.json.Decoder(CreateJob)
+_BARE_KEY = re.compile(rb"[!-~]{1,255}")
+#: A structured field's String (RFC 8941, 3.3.3) without spaces.
+_QUOTED_KEY = re.compile(rb'"((?:[!#-\[\]-~]|\\["\\])*)"')
+
+FILTERS = {
+    "status": paging.one_of([status.value for status in JobStatus]),
+    "held": paging.parse_flag,
+    "created_after": paging.parse_instant,
+    "created_before": paging.parse_instant,
+    "limit": paging.parse_limit,
+    "cursor": paging.parse_cursor_text,
+}
+
+
+class JobDesk(Struct, frozen=True, kw_only=True):
+    """What the routes work with."""
+
+    intake: Intake
+    jobs: Jobs
+    door: Doorkeeper
+    terms: Terms
+    body_max_bytes: int
+    body_timeout_s: float
+    cursor_key: bytes
+
+
+def job_routes(desk: JobDesk) -> Router:
+    """Return the routes of /v1/jobs."""
+    filters = {**FILTERS, "provider": paging.one_of(sorted(desk.terms.providers))}
+
+    @post("/")
+    async def create(request: AnyRequest) -> ASGIResponse:
+        headers: Headers = request.scope["headers"]
+        principal = await desk.door.admit(headers, Scope.JOBS)
+        check_content_type(_values(headers, b"content-type"))
+        check_content_encoding(_values(headers, b"content-encoding"))
+        key = idempotency_key(_values(headers, b"idempotency-key"))
+        length = _values(headers, b"content-length")
+        body = await read_body(
+            request.receive,
+            limit=desk.body_max_bytes,
+            timeout_s=desk.body_timeout_s,
+            content_length=length[0].decode("latin-1") if length else None,
+        )
+        meant = understand(decode_body(_decoder, body), desk.terms)
+        accepted = await desk.intake.accept(
+            NewJob(
+                owner=principal.owner,
+                request=meant.request,
+                metadata=meant.metadata,
+                webhook_secret=meant.webhook_secret,
+                idempotency_key=key,
+                fingerprint=fingerprint(body),
+            )
+        )
+        replayed = accepted.job is None
+        shown = (
+            await desk.jobs.show(accepted.job_id, owner=principal.owner)
+            if accepted.job is None
+            else view(accepted.job, ())
+        )
+        return json_reply(
+            shown,
+            status=202,
+            headers={
+                "location": f"/v1/jobs/{accepted.job_id}",
+                "idempotency-replayed": "true" if replayed else "false",
+            },
+        )
+
+    @get("/{job_id:str}")
+    async def read(request: AnyRequest, job_id: str) -> ASGIResponse:
+        principal = await desk.door.admit(request.scope["headers"], Scope.JOBS)
+        return json_reply(await desk.jobs.show(_job_id(job_id), owner=principal.sees))
+
+    @get("/")
+    async def page(request: AnyRequest) -> ASGIResponse:
+        principal = await desk.door.admit(request.scope["headers"], Scope.JOBS)
+        query = paging.parse_query(request.scope["query_string"], filters)
+        paging.check_order(query, "created_after", "created_before")
+        scope = _cursor_scope(principal, query)
+        limit: int = query.get("limit", paging.DEFAULT_LIMIT)
+        before_id = None
+        if "cursor" in query:
+            before_id = paging.decode_cursor(query["cursor"], scope, key=desk.cursor_key).job_id
+        found = await desk.jobs.page(
+            JobFilter(
+                owner=principal.sees,
+                status=JobStatus(query["status"]) if "status" in query else None,
+                held=query.get("held"),
+                provider=query.get("provider"),
+                created_after_ms=query.get("created_after"),
+                created_before_ms=query.get("created_before"),
+                before_id=before_id,
+                limit=limit + 1,
+            )
+        )
+        return json_reply(_page(found, limit, scope, desk.cursor_key))
+
+    @post("/{job_id:str}/cancel")
+    async def cancel(request: AnyRequest, job_id: str) -> ASGIResponse:
+        principal = await desk.door.admit(request.scope["headers"], Scope.JOBS)
+        return json_reply(await desk.jobs.cancel(_job_id(job_id), owner=principal.sees))
+
+    @get("/{job_id:str}/timeline")
+    async def timeline(request: AnyRequest, job_id: str) -> ASGIResponse:
+        principal = await desk.door.admit(request.scope["headers"], Scope.JOBS)
+        return json_reply(await desk.jobs.timeline(_job_id(job_id), owner=principal.sees))
+
+    handlers: list[BaseRouteHandler] = [create, read, page, cancel, timeline]
+    return Router("/v1/jobs", route_handlers=handlers)
+
+
+def idempotency_key(values: Sequence[bytes]) -> str | None:
+    """Read the Idempotency-Key, quoted or bare; both forms of the same text are the same key.
+
+    Raises:
+        Refusal: `idempotency-key-invalid`.
+    """
+    if not values:
+        return None
+    value = values[0].strip(b" \t")
+    quoted = _QUOTED_KEY.fullmatch(value)
+    bare = re.sub(rb"\\(.)", rb"\1", quoted[1]) if quoted else value
+    if len(values) > 1 or _BARE_KEY.fullmatch(bare) is None or (quoted is None and value.startswith(b'"')):
+        detail = "One Idempotency-Key of 1 to 255 visible ASCII characters, quoted or bare, is accepted."
+        raise Refusal("idempotency-key-invalid", detail)
+    return bare.decode("ascii")
+
+
+def _values(headers: Headers, name: bytes) -> list[bytes]:
+    return [value for key, value in headers if key == name]
+
+
+def _job_id(text: str) -> str:
+    if not well_formed(text, JOB):
+        raise not_found()
+    return text
+
+
+def _cursor_scope(principal: Principal, query: dict[str, object]) -> str:
+    filters = {name: value for name, value in query.items() if name not in {"cursor", "limit"}}
+    return msgspec.json.encode([principal.sees, sorted(filters.items())]).decode()
+
+
+def _page(found: list[JobView], limit: int, scope: str, key: bytes) -> JobPage:
+    shown = found[:limit]
+    cursor = None
+    if len(found) > limit:
+        # Ids sort by creation, so the id alone says where the page ended.
+        cursor = paging.encode_cursor(0, shown[-1].id, scope, key=key)
+    return JobPage(jobs=shown, next_cursor=cursor)

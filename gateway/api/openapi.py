@@ -1,0 +1,306 @@
+"""The API's description (OpenAPI 3.1), built from the very types that decode requests and encode replies.
+
+Operations are listed here by hand, since what a handler takes and answers is more than a framework can
+guess from it; a test holds this list against the routes that are served.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import msgspec
+from msgspec import Struct
+
+from gateway.api import schemas
+from gateway.api.problems import PROBLEMS
+from gateway.jobs.view import JobView
+from gateway.service.jobs import TimelineView
+
+Json = dict[str, object]
+
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+
+
+class Operation(Struct, frozen=True, kw_only=True):
+    """One method of one path."""
+
+    method: str
+    path: str
+    id: str
+    summary: str
+    scope: str | None = None
+    """The scope its key needs; None for routes that ask for no key."""
+    takes: type | None = None
+    answers: type | str
+    """The type of the reply's document, or its media type where it is no document of ours."""
+    status: int = 200
+    refusals: tuple[str, ...] = ()
+    """Slugs of the problems it can answer with, besides those of every route."""
+    parameters: tuple[Json, ...] = ()
+    headers: tuple[str, ...] = ()
+
+
+def _query(name: str, schema: Json, description: str) -> Json:
+    return {"name": name, "in": "query", "schema": schema, "description": description}
+
+
+def _path(name: str, description: str) -> Json:
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string"},
+        "description": description,
+    }
+
+
+JOB_ID = _path("job_id", "The job's id.")
+IDEMPOTENCY: Json = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 257},
+    "description": "1 to 255 visible ASCII characters, quoted or bare. The same key with the same body "
+    "answers with the job it made before; kept as long as the job.",
+}
+INSTANT: Json = {"type": "string", "format": "date-time"}
+AUTH = ("unauthenticated", "forbidden", "bad-header")
+STORAGE = ("storage-unavailable",)
+
+OPERATIONS = (
+    Operation(
+        method="post",
+        path="/v1/jobs",
+        id="createJob",
+        summary="Accept a job. Durable when answered.",
+        scope="jobs",
+        takes=schemas.CreateJob,
+        answers=JobView,
+        status=202,
+        parameters=(IDEMPOTENCY,),
+        headers=("Location", "Idempotency-Replayed"),
+        refusals=(
+            *AUTH,
+            "bad-request",
+            "malformed-body",
+            "body-too-deep",
+            "duplicate-key",
+            "idempotency-key-invalid",
+            "request-timeout",
+            "body-too-large",
+            "unsupported-media-type",
+            "unsupported-content-encoding",
+            "validation-failed",
+            "unknown-model",
+            "unsupported-option",
+            "invalid-url",
+            "forbidden-target",
+            "insecure-callback",
+            "idempotency-key-reused",
+            "no-provider",
+            *STORAGE,
+        ),
+    ),
+    Operation(
+        method="get",
+        path="/v1/jobs",
+        id="listJobs",
+        summary="List jobs, newest first.",
+        scope="jobs",
+        answers=schemas.JobPage,
+        parameters=(
+            _query(
+                "status",
+                {"enum": ["queued", "running", "succeeded", "failed", "cancelled"]},
+                "Only jobs of this status.",
+            ),
+            _query("held", {"type": "boolean"}, "Only jobs that are held, or that are not."),
+            _query("provider", {"type": "string"}, "Only jobs whose latest attempt is there."),
+            _query("created_after", INSTANT, "Only jobs accepted after this instant."),
+            _query("created_before", INSTANT, "Only jobs accepted before this instant."),
+            _query(
+                "limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "Jobs on a page."
+            ),
+            _query("cursor", {"type": "string"}, "`next_cursor` of the page before, with the same filters."),
+        ),
+        refusals=(*AUTH, "invalid-cursor", "validation-failed", *STORAGE),
+    ),
+    Operation(
+        method="get",
+        path="/v1/jobs/{job_id}",
+        id="readJob",
+        summary="Read a job.",
+        scope="jobs",
+        answers=JobView,
+        parameters=(JOB_ID,),
+        refusals=(*AUTH, "not-found", *STORAGE),
+    ),
+    Operation(
+        method="post",
+        path="/v1/jobs/{job_id}/cancel",
+        id="cancelJob",
+        summary="Ask for a job's end.",
+        scope="jobs",
+        answers=JobView,
+        parameters=(JOB_ID,),
+        refusals=(*AUTH, "not-found", "job-already-finished", *STORAGE),
+    ),
+    Operation(
+        method="get",
+        path="/v1/jobs/{job_id}/timeline",
+        id="readTimeline",
+        summary="Everything that happened to a job: plan, events, provider exchanges, deliveries.",
+        scope="jobs",
+        answers=TimelineView,
+        parameters=(JOB_ID,),
+        refusals=(*AUTH, "not-found", *STORAGE),
+    ),
+    Operation(
+        method="get",
+        path="/v1/providers",
+        id="listProviders",
+        summary="Providers, their models, and what each can be told.",
+        scope="jobs",
+        answers=schemas.ProvidersView,
+        refusals=AUTH,
+    ),
+    Operation(
+        method="get",
+        path="/health/live",
+        id="live",
+        summary="Whether the process answers.",
+        answers=schemas.HealthView,
+    ),
+    Operation(
+        method="get",
+        path="/health/ready",
+        id="ready",
+        summary="Whether it can take work; 503 when not.",
+        answers=schemas.HealthView,
+    ),
+    Operation(
+        method="get",
+        path="/metrics",
+        id="metrics",
+        summary="Metrics in Prometheus's text format.",
+        scope="metrics",
+        answers="text/plain",
+        refusals=AUTH,
+    ),
+    Operation(method="get", path="/openapi.json", id="openapi", summary="This document.", answers=JSON),
+    Operation(
+        method="get", path="/docs", id="docs", summary="This document, to be read.", answers="text/html"
+    ),
+    Operation(
+        method="get",
+        path="/problems/{slug}",
+        id="problem",
+        summary="What a problem type means and what to do.",
+        answers="text/html",
+        parameters=(_path("slug", "The end of a problem's `type`."),),
+        refusals=("not-found",),
+    ),
+)
+
+
+def build_openapi() -> bytes:
+    """Return the document as indented JSON."""
+    types = {taken for op in OPERATIONS for taken in (op.takes, op.answers) if isinstance(taken, type)}
+    ordered = sorted(types, key=lambda one: one.__name__)
+    _, components = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
+    _open_documents(components)
+    components["Problem"] = PROBLEM_SCHEMA
+    paths: dict[str, dict[str, object]] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _describe(operation)
+    document: Json = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Motion Gateway",
+            "version": version("motion-gateway"),
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            "description": "One API for motion transfer: a character performs what a reference video shows. "
+            "Every error is a problem document (RFC 9457); every reply bears X-Request-Id.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "bearerFormat": "mgk_..."}},
+        },
+    }
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+
+
+def _open_documents(components: dict[str, Json]) -> None:
+    """Say of the two stored documents in a job that they are objects, which their type cannot."""
+    job: object = components["JobView"]["properties"]
+    if not isinstance(job, dict):
+        raise TypeError("JobView has no properties")
+    job["request"] = {
+        "type": "object",
+        "description": "The request as accepted, defaults filled in, without the webhook's secret.",
+    }
+    job["metadata"] = {"type": "object", "additionalProperties": {"type": "string"}}
+
+
+def _describe(operation: Operation) -> Json:
+    described: Json = {"operationId": operation.id, "summary": operation.summary}
+    if operation.parameters:
+        described["parameters"] = list(operation.parameters)
+    if operation.scope is not None:
+        described["security"] = [{"key": []}]
+        described["description"] = f"Needs the scope `{operation.scope}`."
+    if operation.takes is not None:
+        described["requestBody"] = {"required": True, "content": _content(operation.takes)}
+    responses: dict[str, object] = {str(operation.status): _answer(operation)}
+    by_status: dict[int, list[str]] = {}
+    for slug in operation.refusals:
+        by_status.setdefault(PROBLEMS[slug].status, []).append(slug)
+    for status, slugs in sorted(by_status.items()):
+        responses[str(status)] = {
+            "description": "Problem: " + ", ".join(f"`{slug}`" for slug in slugs),
+            "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+    if operation.id == "ready":
+        responses["503"] = {"description": "It cannot.", "content": _content(schemas.HealthView)}
+    described["responses"] = responses
+    return described
+
+
+def _answer(operation: Operation) -> Json:
+    answer: Json = {"description": operation.summary, "content": _content(operation.answers)}
+    if operation.headers:
+        answer["headers"] = {name: {"schema": {"type": "string"}} for name in operation.headers}
+    return answer
+
+
+def _content(answers: type | str) -> Json:
+    if isinstance(answers, str):
+        return {answers: {"schema": {}}}
+    return {JSON: {"schema": {"$ref": f"#/components/schemas/{answers.__name__}"}}}
+
+
+PROBLEM_SCHEMA: Json = {
+    "title": "Problem",
+    "description": "RFC 9457. `type` is a page of this gateway that says what to do.",
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "instance"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "instance": {"type": "string", "description": "The request's id."},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["pointer", "message"],
+                "properties": {
+                    "pointer": {"type": "string", "description": "JSON Pointer (RFC 6901) into the body."},
+                    "message": {"type": "string"},
+                },
+            },
+        },
+    },
+}

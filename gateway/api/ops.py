@@ -1,0 +1,69 @@
+"""Health, metrics, the API's description, and the pages that explain problems."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from litestar import get
+from litestar.handlers import HTTPRouteHandler
+from litestar.response.base import ASGIResponse
+from msgspec import Struct
+
+from gateway.api.auth import Doorkeeper
+from gateway.api.docs import docs_page
+from gateway.api.problems import PAGE_POLICY, problem_page
+from gateway.api.replies import JSON, AnyRequest, json_reply, raw_reply
+from gateway.api.schemas import HealthView
+from gateway.service.keys import Scope
+from gateway.telemetry import Metrics
+
+HTML = "text/html; charset=utf-8"
+
+
+class OpsDesk(Struct, frozen=True, kw_only=True):
+    """What the routes work with."""
+
+    door: Doorkeeper
+    metrics: Metrics
+    metrics_open: bool
+    ready: Callable[[], Awaitable[str | None]]
+    """Returns why the gateway cannot work just now, or None."""
+    openapi: bytes
+
+
+def ops_routes(desk: OpsDesk) -> list[HTTPRouteHandler]:
+    """Return the routes for operations and for readers."""
+    docs = docs_page(desk.openapi).encode()
+    page: Mapping[str, str] = {"content-security-policy": PAGE_POLICY}
+
+    @get("/health/live")
+    async def live() -> ASGIResponse:
+        return json_reply(HealthView(status="ok", reason=None))
+
+    @get("/health/ready")
+    async def ready() -> ASGIResponse:
+        reason = await desk.ready()
+        if reason is None:
+            return json_reply(HealthView(status="ok", reason=None))
+        return json_reply(HealthView(status="unavailable", reason=reason), status=503)
+
+    @get("/metrics")
+    async def metrics(request: AnyRequest) -> ASGIResponse:
+        if not desk.metrics_open:
+            await desk.door.admit(request.scope["headers"], Scope.METRICS)
+        body, media_type = desk.metrics.render()
+        return raw_reply(body, media_type)
+
+    @get("/openapi.json")
+    async def openapi() -> ASGIResponse:
+        return raw_reply(desk.openapi, JSON)
+
+    @get("/docs")
+    async def documentation() -> ASGIResponse:
+        return raw_reply(docs, HTML, headers=page)
+
+    @get("/problems/{slug:str}")
+    async def problem(slug: str) -> ASGIResponse:
+        return raw_reply(problem_page(slug).encode(), HTML, headers=page)
+
+    return [live, ready, metrics, openapi, documentation, problem]

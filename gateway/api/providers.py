@@ -1,0 +1,73 @@
+"""/v1/providers: what is installed, and what each provider can be told."""
+
+from __future__ import annotations
+
+from litestar import get
+from litestar.handlers import HTTPRouteHandler
+from litestar.response.base import ASGIResponse
+
+from gateway.api.auth import Doorkeeper
+from gateway.api.replies import AnyRequest, json_reply
+from gateway.api.schemas import AccountView, ModelView, OptionView, ProvidersView, ProviderView
+from gateway.routing.catalogue import Catalogue
+from gateway.service.keys import Scope
+from providers.contract.spec import ModelSpec, ParamSpec, Spec
+
+
+def provider_routes(catalogue: Catalogue, door: Doorkeeper) -> HTTPRouteHandler:
+    """Return the route of /v1/providers."""
+    shown = show(catalogue)
+
+    @get("/v1/providers")
+    async def providers(request: AnyRequest) -> ASGIResponse:
+        await door.admit(request.scope["headers"], Scope.JOBS)
+        return json_reply(shown)
+
+    return providers
+
+
+def show(catalogue: Catalogue) -> ProvidersView:
+    """Show the catalogue, providers in use first."""
+    specs: dict[str, Spec] = {}
+    accounts: dict[str, list[AccountView]] = {}
+    for offer in catalogue.offers:
+        specs[offer.spec.name] = offer.spec
+        account = AccountView(name=offer.account, simulated=offer.simulated)
+        accounts.setdefault(offer.spec.name, []).append(account)
+    for spec in catalogue.idle:
+        specs[spec.name] = spec
+    return ProvidersView(
+        providers=[
+            ProviderView(
+                name=spec.name,
+                title=spec.title,
+                enabled=spec.name in accounts,
+                models=[_model(model) for model in spec.models],
+                accounts=accounts.get(spec.name, []),
+                cancel="none" if spec.cancel is None else "stops" if spec.cancel.stops else "detaches",
+                output_life_s=spec.output.life_s,
+            )
+            for spec in specs.values()
+        ]
+    )
+
+
+def _model(model: ModelSpec) -> ModelView:
+    return ModelView(
+        name=model.name,
+        upstream=model.upstream,
+        character_types=[kind.value for kind in model.character_types],
+        reference_min_s=model.reference_min_s,
+        reference_max_s=model.reference_max_s,
+        options={param.option: _option(param) for param in model.params},
+        price_usd_per_s=model.price.micro_usd_per_s / 1_000_000,
+        minimum_usd=model.price.minimum_micro_usd / 1_000_000,
+        typical_run_s=model.typical_run_s,
+    )
+
+
+def _option(param: ParamSpec) -> OptionView:
+    values = None if param.values is None else list(param.values)
+    if not param.field and param.implied is not None:
+        values = [str(param.implied)]
+    return OptionView(values=values, minimum=param.minimum, maximum=param.maximum)

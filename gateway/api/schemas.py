@@ -1,0 +1,154 @@
+"""What a client may send, by type and range; unknown fields are refused. What it means is in `semantics`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from gateway.jobs.view import JobView
+from providers.contract.motion import CharacterType, Threshold
+
+Url = Annotated[str, Meta(min_length=1, max_length=2048, description="An https URL with a host name.")]
+Name = Annotated[str, Meta(min_length=1, max_length=64)]
+RatioWord = Literal[
+    "1280:720", "720:1280", "960:960", "1104:832", "832:1104", "1584:672",
+    "16:9", "9:16", "1:1", "4:3", "3:4", "21:9",
+]  # fmt: skip
+EventWord = Literal["job.succeeded", "job.failed", "job.cancelled", "job.running", "job.progress", "job.held"]
+
+
+class _Body(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class CreateCharacter(_Body, frozen=True, kw_only=True):
+    """Who performs."""
+
+    type: CharacterType
+    url: Url
+
+
+class CreateReference(_Body, frozen=True, kw_only=True):
+    """The performance to follow."""
+
+    type: Literal["video"]
+    url: Url
+    duration_s: (
+        Annotated[float, Meta(ge=3, le=30, description="Seconds; used for the cost estimate.")] | UnsetType
+    ) = UNSET
+
+
+class CreateModeration(_Body, frozen=True, kw_only=True):
+    """How the provider is to moderate."""
+
+    public_figure_threshold: Threshold = Threshold.AUTO
+
+
+class CreateRouting(_Body, frozen=True, kw_only=True):
+    """Where the job may run."""
+
+    providers: Annotated[tuple[Name, ...], Meta(max_length=16, description="Only these, in this order.")] = ()
+    exclude: Annotated[tuple[Name, ...], Meta(max_length=16)] = ()
+    policy: Literal["priority", "cheapest", "fastest", "weighted"] | UnsetType = UNSET
+    failover: bool | UnsetType = UNSET
+    max_cost_usd: Annotated[float, Meta(gt=0, le=10_000)] | UnsetType = UNSET
+
+
+class CreateWebhook(_Body, frozen=True, kw_only=True):
+    """Whom to tell when something happens to the job."""
+
+    url: Url
+    events: Annotated[tuple[EventWord, ...], Meta(min_length=1, max_length=6)] | UnsetType = UNSET
+    secret: (
+        Annotated[str, Meta(max_length=128, description="`whsec_` and base64 of 24 to 64 bytes.")] | UnsetType
+    ) = UNSET
+
+
+class CreateJob(_Body, frozen=True, kw_only=True):
+    """A motion transfer to be done."""
+
+    character: CreateCharacter
+    reference: CreateReference
+    ratio: RatioWord = "1280:720"
+    body_control: bool = True
+    expression_intensity: Annotated[int, Meta(ge=1, le=5)] = 3
+    seed: Annotated[int, Meta(ge=0, le=4_294_967_295)] | UnsetType = UNSET
+    content_moderation: CreateModeration = CreateModeration()
+    model: Name = "act-two"
+    routing: CreateRouting = CreateRouting()
+    webhook: CreateWebhook | UnsetType = UNSET
+    deadline_s: Annotated[int, Meta(ge=60, le=86_400)] | UnsetType = UNSET
+    priority: Literal["low", "normal", "high"] = "normal"
+    on_unknown_submission: Literal["hold", "fail", "resubmit"] | UnsetType = UNSET
+    metadata: Annotated[
+        dict[
+            Annotated[str, Meta(min_length=1, max_length=64)],
+            Annotated[str, Meta(max_length=512)],
+        ],
+        Meta(max_length=16),
+    ] = {}
+
+
+class JobPage(Struct, frozen=True, kw_only=True):
+    """Jobs, newest first."""
+
+    jobs: list[JobView]
+    next_cursor: str | None
+    """Give it as `cursor` for the jobs after these; null at the end."""
+
+
+class ModelView(Struct, frozen=True, kw_only=True):
+    """A model at a provider, and what it can be told."""
+
+    name: str
+    upstream: str
+    character_types: list[str]
+    reference_min_s: float
+    reference_max_s: float
+    options: dict[str, OptionView]
+    price_usd_per_s: float
+    minimum_usd: float
+    typical_run_s: float
+
+
+class OptionView(Struct, frozen=True, kw_only=True):
+    """One option: its values where they form a closed set, its range where it is a number."""
+
+    values: list[str] | None
+    minimum: int | None
+    maximum: int | None
+
+
+class AccountView(Struct, frozen=True, kw_only=True):
+    """A credential at the provider."""
+
+    name: str
+    simulated: bool
+
+
+class ProviderView(Struct, frozen=True, kw_only=True):
+    """A provider this gateway knows."""
+
+    name: str
+    title: str
+    enabled: bool
+    """Whether it has an account and so can be chosen."""
+    models: list[ModelView]
+    accounts: list[AccountView]
+    cancel: Literal["stops", "detaches", "none"]
+    """What cancelling does there: end the run, only stop following it, or nothing at all."""
+    output_life_s: int
+
+
+class ProvidersView(Struct, frozen=True, kw_only=True):
+    """Every provider installed."""
+
+    providers: list[ProviderView]
+
+
+class HealthView(Struct, frozen=True, kw_only=True):
+    """Whether the gateway can work."""
+
+    status: Literal["ok", "unavailable"]
+    reason: str | None

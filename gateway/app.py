@@ -1,0 +1,300 @@
+"""The composition root: the one place that knows how the parts fit.
+
+`open_store` opens the database as settings say; `Gateway` adds everything else. Whoever starts one closes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import secrets
+from collections.abc import Callable
+from contextlib import closing
+from importlib.metadata import version
+from pathlib import Path
+
+import httpx
+from msgspec import Struct
+
+from gateway.api.asgi import build_api, route_templates
+from gateway.api.auth import Doorkeeper
+from gateway.api.front import Front
+from gateway.api.jobs import JobDesk, job_routes
+from gateway.api.openapi import build_openapi
+from gateway.api.ops import OpsDesk, ops_routes
+from gateway.api.providers import provider_routes
+from gateway.api.semantics import Terms
+from gateway.clock import Clock, SystemClock
+from gateway.errors import StorageUnavailable
+from gateway.ids import Ids
+from gateway.net import DialPolicy, GuardedTransport, parse_policy
+from gateway.registry import Registry
+from gateway.routing.catalogue import Catalogue, Offer
+from gateway.service.announce import Announcer
+from gateway.service.dispatch import DELIVERY_KINDS, JOB_KINDS, DeliveryTask, Dispatch, JobTask
+from gateway.service.intake import Intake
+from gateway.service.jobs import Jobs
+from gateway.service.keys import Keys
+from gateway.service.record import Record
+from gateway.service.wakeup import Wakeup
+from gateway.settings import Settings
+from gateway.storage.schema import inspect_schema, migrate
+from gateway.storage.sealing import Sealer, key_beside
+from gateway.storage.sqlite import OnCommit, ServingLock, SQLiteDatabase, open_engine
+from gateway.telemetry import Metrics, Redactor
+from gateway.upstream.accounts import Accounts, accounts_of
+from gateway.upstream.calls import Calls
+from gateway.upstream.client import Client
+from gateway.webhooks.sending import open_sender
+from gateway.worker.cancel import Cancel
+from gateway.worker.deliver import Deliver
+from gateway.worker.loop import Lane, Worker
+from gateway.worker.poll import Poll
+from gateway.worker.submit import Submit
+from gateway.worker.sweep import Sweep
+from gateway.worker.tools import Tools
+from gateway.jobs.transitions import TaskKind
+
+SQLITE = "sqlite:///"
+MEASURE_S = 2.0
+CONNECTIONS = 256
+
+
+class Store(Struct, frozen=True, kw_only=True):
+    """An open database, and what seals its secrets."""
+
+    database: SQLiteDatabase
+    sealer: Sealer
+    secret: str
+    path: Path
+
+
+def database_path(settings: Settings) -> Path:
+    """Return the SQLite file that the setting `database` names."""
+    return Path(settings.database.removeprefix(SQLITE))
+
+
+def open_store(settings: Settings, *, on_commit: OnCommit | None = None) -> Store:
+    """Open the database, migrated to this version's schema.
+
+    Raises:
+        SchemaRefused: it is newer than this version, damaged, or no database at all.
+        SettingsError: its key file is empty.
+    """
+    path = database_path(settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    migrate_file(path)
+    secret = key_beside(path) if settings.secret_key is None else settings.secret_key.reveal()
+    return Store(
+        database=SQLiteDatabase(path, on_commit=on_commit), sealer=Sealer(secret), secret=secret, path=path
+    )
+
+
+def migrate_file(path: Path) -> tuple[str, ...]:
+    """Bring a SQLite file to this version's schema; returns the revisions applied.
+
+    Raises:
+        SchemaRefused: it is newer than this version, damaged, or no database at all.
+    """
+    with closing(open_engine(path).connect()) as connection:
+        with connection.begin():
+            state = inspect_schema(connection)
+        if not state.pending:
+            return ()
+        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        connection.rollback()
+        with connection.begin():
+            migrate(connection)
+        return state.pending
+
+
+class Gateway:
+    """A gateway, ready to serve and to work.
+
+    Args:
+        settings: checked.
+        registry: the adapters.
+        clock: the machine's, but for tests.
+        spread: random numbers from 0 to 1, for jitter.
+        random_bits: for identifiers.
+
+    Raises:
+        SchemaRefused: the database cannot be served, or another process serves it.
+        SettingsError: a setting is wrong in a way that only opening shows.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        *,
+        clock: Clock | None = None,
+        spread: Callable[[], float] = random.random,
+        random_bits: Callable[[int], int] = secrets.randbits,
+    ) -> None:
+        self.settings = settings
+        self._registry = registry
+        self._clock = clock or SystemClock()
+        self._ids = Ids(self._clock, random_bits)
+        self._lock = ServingLock(database_path(settings))
+        self._lock.acquire()
+        try:
+            self._assemble(spread)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _assemble(self, spread: Callable[[], float]) -> None:
+        settings, clock, ids = self.settings, self._clock, self._ids
+        self.receivers = parse_policy(
+            allowed_networks=settings.webhooks.allowed_networks,
+            allowed_hosts=settings.webhooks.allowed_hosts,
+            allow_http=settings.webhooks.allow_http,
+        )
+        self.metrics = Metrics(
+            version=version("motion-gateway"),
+            providers=[spec.name for spec in self._registry.specs],
+            models={model.name for spec in self._registry.specs for model in spec.models},
+            routes=ROUTES,
+        )
+        self.store = open_store(settings, on_commit=self._committed)
+        database, sealer = self.store.database, self.store.sealer
+        self._wakeup = Wakeup()
+        announcer = Announcer(self.metrics, self._wakeup)
+        self.accounts = accounts_of(settings, self._registry.adapters)
+        self.catalogue = catalogue_of(self._registry, self.accounts)
+        record = Record(database, clock, ids, announcer)
+        self.keys = Keys(database, clock, ids, sealer)
+        self._intake = Intake(
+            database, clock, ids, sealer, catalogue=self.catalogue, on_accepted=announcer.accepted
+        )
+        self._jobs = Jobs(database, clock, record)
+        self._http = httpx.AsyncClient(
+            transport=GuardedTransport(None, deadline_s=60.0, limit=CONNECTIONS),
+            trust_env=False,
+            follow_redirects=False,
+        )
+        self._sender = open_sender(settings.webhooks)
+        self._dispatch = Dispatch(
+            database, clock, holder=ids.new("wrk"), lease_s=settings.worker.lease_s
+        )
+        redactor = Redactor(settings.secrets())
+        calls = Calls(Client(self._http), clock, redactor.text, self.metrics.provider_request)
+        self.calls = calls
+        self._tools = Tools(
+            record=record,
+            dispatch=self._dispatch,
+            calls=calls,
+            accounts=self.accounts,
+            clock=clock,
+            ids=ids,
+            metrics=self.metrics,
+            spread=spread,
+        )
+        self._worker: Worker | None = None
+        self.asgi = self._build_api()
+
+    def _build_api(self) -> Front:
+        settings = self.settings
+        door = Doorkeeper(self.keys, required=settings.auth.required)
+        media = parse_policy(
+            allowed_networks=settings.media.allowed_networks, allow_http=settings.media.allow_http
+        )
+        desk = JobDesk(
+            intake=self._intake,
+            jobs=self._jobs,
+            door=door,
+            terms=self._terms(media),
+            body_max_bytes=settings.server.body_max_bytes,
+            body_timeout_s=settings.server.body_timeout_s,
+            cursor_key=hashlib.sha256(b"cursors\0" + self.store.secret.encode()).digest(),
+        )
+        ops = OpsDesk(
+            door=door,
+            metrics=self.metrics,
+            metrics_open=settings.metrics.open,
+            ready=self._readiness,
+            openapi=build_openapi(),
+        )
+        routes = [job_routes(desk), provider_routes(self.catalogue, door), *ops_routes(ops)]
+        return build_api(routes, ids=self._ids, metrics=self.metrics)
+
+    def _terms(self, media: DialPolicy) -> Terms:
+        return Terms(
+            models=self.catalogue.models,
+            providers=self.catalogue.providers,
+            media=media,
+            receivers=self.receivers,
+            deadline_s=self.settings.jobs.deadline_s,
+        )
+
+    async def start_worker(self) -> None:
+        """Begin to carry out tasks; those that an earlier process left claimed are free at once."""
+        settings, tools = self.settings.worker, self._tools
+        # The serving lock is ours, so no other worker lives that could hold a lease.
+        await self._dispatch.release_all()
+        steps = {
+            TaskKind.SUBMIT: Submit(tools, self.catalogue, hold_s=self.settings.jobs.hold_s),
+            TaskKind.POLL: Poll(tools),
+            TaskKind.CANCEL: Cancel(tools),
+        }
+
+        async def carry_out(task: JobTask) -> None:
+            await steps[task.claim.kind](task)
+
+        jobs: Lane[JobTask] = Lane(JOB_KINDS, settings.concurrency, self._dispatch.claim_jobs, carry_out)
+        deliveries: Lane[DeliveryTask] = Lane(
+            DELIVERY_KINDS,
+            self.settings.webhooks.concurrency,
+            self._dispatch.claim_deliveries,
+            Deliver(tools, self._sender, self.store.sealer, self.settings.webhooks),
+        )
+        sweep = Sweep(tools)
+        worker = Worker(
+            self._dispatch,
+            self._clock,
+            self.metrics,
+            self._wakeup.subscribe,
+            heartbeat_s=settings.heartbeat_s,
+            idle_s=settings.idle_s,
+            stop_s=settings.stop_s,
+        )
+        worker.start([jobs, deliveries], [(settings.idle_s, sweep), (MEASURE_S, sweep.measure)])
+        self._worker = worker
+
+    async def stop_worker(self) -> None:
+        """Claim no more; let what is under way finish."""
+        if self._worker is not None:
+            worker, self._worker = self._worker, None
+            await worker.stop()
+
+    async def close(self) -> None:
+        """Stop, and let go of everything."""
+        await self.stop_worker()
+        await self._http.aclose()
+        await self._sender.aclose()
+        await self.store.database.close()
+        self._lock.release()
+
+    async def _readiness(self) -> str | None:
+        if self._worker is None:
+            return "the worker is not running"
+        try:
+            await self.keys.count()
+        except StorageUnavailable as error:
+            return str(error)
+        return None
+
+    def _committed(self, seconds: float, operations: int) -> None:
+        self.metrics.storage_commit_seconds.observe(seconds)
+        self.metrics.storage_batch_size.observe(operations)
+
+
+def catalogue_of(registry: Registry, accounts: Accounts) -> Catalogue:
+    """Join what is installed with what has an account."""
+    offers = tuple(
+        Offer(spec=account.adapter.spec, account=account.name, simulated=account.simulated)
+        for account in accounts.all()
+    )
+    used = {offer.spec.name for offer in offers}
+    return Catalogue(offers=offers, idle=tuple(spec for spec in registry.specs if spec.name not in used))

@@ -1,0 +1,110 @@
+"""The forms of texts that are more than texts: URLs, secrets, names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
+
+from gateway.settings.hosts import host, host_names, is_address, is_loopback, is_name, networks
+
+_VISIBLE: Final = re.compile(r"[!-~]+")
+_ACCOUNT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_PLACEHOLDERS: Final = frozenset(
+    {"changeme", "change-me", "change_me", "your-key", "your-key-here", "your-api-key", "your_api_key"}
+)
+
+
+def database(url: str) -> str:
+    """Check a database URL.
+
+    Raises:
+        ValueError: not a SQLite file.
+    """
+    scheme, separator, rest = url.partition(":")
+    if separator and scheme.lower().partition("+")[0] in {"postgresql", "postgres"}:
+        raise ValueError("PostgreSQL is not supported yet by this version; give sqlite:///PATH")
+    path = rest.removeprefix("///")
+    if scheme != "sqlite" or path == rest or not path or path.endswith("/") or path == ":memory:":
+        raise ValueError("must be sqlite:///PATH, a file (jobs must outlive the process)")
+    if any(character in path for character in "?#\0"):
+        raise ValueError("must be sqlite:///PATH, without ?, # or control characters")
+    return url
+
+
+def base_url(text: str) -> str:
+    """Check a provider's base URL, and return it without a slash at the end.
+
+    Raises:
+        ValueError: not https, nor http on loopback; or with userinfo, query, fragment or a bad port.
+    """
+    right = "give https://HOST[:PORT][/PATH], or http:// on a loopback host"
+    if _VISIBLE.fullmatch(text) is None or any(character in text for character in "\\?#"):
+        raise ValueError(f"must be a URL without query, fragment, spaces or control characters; {right}")
+    parts = _split(text)
+    if parts is None:
+        raise ValueError(f"must be a URL; {right}")
+    if "@" in parts.netloc:
+        raise ValueError(f"must not hold a user name or password; {right}")
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise ValueError(f"plain http is accepted on a loopback host only; {right}")
+    return text.rstrip("/")
+
+
+def _split(text: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(text)
+        port_ok = parts.port is None or parts.port > 0
+    except ValueError:
+        return None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_ok:
+        return None
+    if parts.netloc.endswith(":"):
+        return None
+    address = parts.hostname
+    if parts.netloc.rpartition("@")[2].startswith("["):
+        return parts if "%" not in address and is_address(address) else None
+    return parts if is_address(address) or is_name(address) else None
+
+
+def secret_text(text: str, *, header: bool) -> str:
+    """Check a secret.
+
+    Args:
+        text: what was given.
+        header: whether it is sent in a header, which takes visible ASCII only.
+
+    Raises:
+        ValueError: empty, a placeholder, or of another form; the text never holds the secret.
+    """
+    if not text.strip():
+        raise ValueError("is empty; give the secret, or leave it out altogether")
+    if text.lower() in _PLACEHOLDERS or (text.startswith("<") and text.endswith(">")):
+        raise ValueError("is a placeholder; give the real secret")
+    if text != text.strip() or not text.isprintable():
+        raise ValueError("must be one line, without blanks at its ends or control characters")
+    if header and _VISIBLE.fullmatch(text) is None:
+        raise ValueError("must be visible ASCII characters without blanks, since it is sent in a header")
+    return text
+
+
+def account_name(text: object) -> str:
+    """Check the name of an account.
+
+    Raises:
+        ValueError: not 1 to 64 letters, digits, `-` and `_`.
+    """
+    if not isinstance(text, str) or _ACCOUNT.fullmatch(text) is None:
+        raise ValueError("must be 1 to 64 letters, digits, - and _")
+    return text
+
+
+#: Keys whose text must be of a form, by path.
+FORMS: Final[Mapping[str, Callable[[Any], object]]] = {
+    "database": database,
+    "server.host": host,
+    "webhooks.allowed_networks": networks,
+    "webhooks.allowed_hosts": host_names,
+    "media.allowed_networks": networks,
+}

@@ -1,0 +1,192 @@
+"""Every setting: its name, its default, its unit, its range, what it means.
+
+The field's name is its key (`server.port`), its annotation the range that `load` enforces. Durations end in
+`_s` and are seconds, sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from gateway.settings.secret import Secret
+
+_DAY_S = 86_400
+
+Count = Annotated[int, Meta(ge=1, le=10_000)]
+Seconds = Annotated[float, Meta(gt=0, le=3600)]
+"""A time-out or an interval; never zero, so that nothing spins."""
+
+
+class Server(Struct, frozen=True, kw_only=True):
+    """The HTTP API's own listener and what it takes from a client."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
+    """TCP port; 0 takes any free one."""
+    body_max_bytes: Annotated[int, Meta(ge=1024, le=16_777_216)] = 262_144
+    """Largest request body; a larger one is answered 413."""
+    header_max_bytes: Annotated[int, Meta(ge=1024, le=1_048_576)] = 32_768
+    """Largest request head; a larger one is answered 431."""
+    headers_max: Annotated[int, Meta(ge=10, le=1000)] = 100
+    """Most header lines in one request; more are answered 431."""
+    target_max: Annotated[int, Meta(ge=256, le=65_536)] = 4096
+    """Longest path with query, in bytes; a longer one is answered 414."""
+    head_timeout_s: Seconds = 10.0
+    """Within this the whole request head must have arrived."""
+    body_timeout_s: Seconds = 10.0
+    """Within this the whole request body must have arrived."""
+
+
+class Auth(Struct, frozen=True, kw_only=True):
+    """Who may call the API."""
+
+    required: bool = True
+    """Whether every call needs a key. False is accepted on a loopback `server.host` only."""
+
+
+class Metrics(Struct, frozen=True, kw_only=True):
+    """GET /metrics."""
+
+    open: bool = False
+    """Whether it answers without a key of scope `metrics`."""
+
+
+class Jobs(Struct, frozen=True, kw_only=True):
+    """What holds for jobs that do not say otherwise themselves."""
+
+    deadline_s: Annotated[int, Meta(ge=60, le=_DAY_S)] = 1800
+    """Seconds after acceptance at which an unfinished job fails with `deadline_exceeded`."""
+    hold_s: Annotated[int, Meta(ge=1, le=30 * _DAY_S)] = _DAY_S
+    """Seconds a job whose submission is unknown waits for an operator; then it fails."""
+    on_unknown_submission: Literal["hold"] = "hold"
+    """What happens when nobody can tell whether a paid submission was made. Later versions add `fail`
+    and `resubmit`."""
+
+
+class Routing(Struct, frozen=True, kw_only=True):
+    """Which provider is tried first."""
+
+    providers: tuple[str, ...] = ()
+    """Provider names, the preferred first; enabled ones that are not listed follow in alphabetical order.
+    Empty: all in alphabetical order."""
+
+
+class Webhooks(Struct, frozen=True, kw_only=True):
+    """Telling receivers what happened, and which receivers may be dialled."""
+
+    allowed_networks: tuple[str, ...] = ()
+    """Private networks (CIDR) that receivers may be in; empty: public addresses only."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Host names whose receivers may be at private addresses."""
+    allow_http: bool = False
+    """Whether a receiver's URL may be plain http."""
+    timeout_s: Seconds = 15.0
+    """Deadline of one try, from the first look-up to the last byte of the answer."""
+    connect_timeout_s: Seconds = 5.0
+    """Deadline of connecting, within the above."""
+    schedule_s: Annotated[
+        tuple[Annotated[float, Meta(ge=0, le=30 * _DAY_S)], ...], Meta(min_length=1, max_length=50)
+    ] = (0.0, 5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)
+    """Seconds waited before each try, counted from the try before; as many tries as entries."""
+    jitter: Annotated[float, Meta(ge=0, le=1)] = 0.2
+    """Part of a wait by which it is varied either way, 0 to 1."""
+    concurrency: Count = 64
+    """Most deliveries under way at once."""
+    per_host_concurrency: Count = 4
+    """Most deliveries under way at once to one host."""
+
+
+class Media(Struct, frozen=True, kw_only=True):
+    """Which URLs are taken as character or reference."""
+
+    allow_http: bool = False
+    """Whether a media URL may be plain http."""
+    allowed_networks: tuple[str, ...] = ()
+    """Private networks (CIDR) that a media URL may name; empty: none."""
+
+
+class Worker(Struct, frozen=True, kw_only=True):
+    """The loop that carries out due tasks."""
+
+    concurrency: Count = 64
+    """Most submits and polls under way at once."""
+    lease_s: Seconds = 20.0
+    """How long a claimed task stays with its worker after the last heartbeat."""
+    heartbeat_s: Seconds = 5.0
+    """Interval at which leases are extended; at most half of `lease_s`."""
+    idle_s: Seconds = 1.0
+    """Longest sleep between two looks for due tasks."""
+    stop_s: Annotated[float, Meta(ge=0, le=3600)] = 20.0
+    """How long a stopping worker waits for calls under way."""
+
+
+class Logs(Struct, frozen=True, kw_only=True):
+    """What is written to stderr."""
+
+    format: Literal["auto", "json", "console"] = "auto"
+    """`json`: one document a line; `console`: for people; `auto`: console on a terminal, else json."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important level that is written."""
+
+
+class Account(Struct, frozen=True, kw_only=True):
+    """One credential at a provider."""
+
+    name: str = "default"
+    """Unique within the provider; letters, digits, `-` and `_`."""
+    api_key: Secret
+    """The provider's key."""
+    base_url: str
+    """Where the provider's API is, without a slash at the end; the adapter's own when none is set."""
+    simulated: bool = False
+    """Whether the gateway's own simulator answers there. Set by the gateway; not a setting."""
+
+
+class Provider(Struct, frozen=True, kw_only=True):
+    """One provider, as this installation uses it."""
+
+    enabled: bool = True
+    """False keeps a provider out of use although it has an account."""
+    accounts: tuple[Account, ...] = ()
+    """Its credentials; without any the provider is not in use."""
+    poll_scale: Annotated[float, Meta(gt=0, le=100)] = 1.0
+    """Factor on all poll times; tests and demos use a small one."""
+    options: Mapping[str, str] = {}
+    """The adapter's options, those not set at their defaults."""
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Everything that can be set."""
+
+    database: str = "sqlite:///motion-gateway.db"
+    """Where jobs are kept: `sqlite:///` and a path, relative to the working directory unless it begins
+    with a further slash."""
+    secret_key: Secret | None = None
+    """Seals webhook secrets in the database. None: a key file beside the SQLite database."""
+    server: Server = Server()
+    auth: Auth = Auth()
+    metrics: Metrics = Metrics()
+    jobs: Jobs = Jobs()
+    routing: Routing = Routing()
+    webhooks: Webhooks = Webhooks()
+    media: Media = Media()
+    worker: Worker = Worker()
+    logs: Logs = Logs()
+    providers: Mapping[str, Provider] = {}
+    """By adapter name, for every adapter installed."""
+
+    @property
+    def enabled_providers(self) -> tuple[str, ...]:
+        """Names of the providers in use, in the order of preference."""
+        usable = {name for name, provider in self.providers.items() if provider.enabled and provider.accounts}
+        first = [name for name in self.routing.providers if name in usable]
+        return (*first, *sorted(usable.difference(first)))
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return every secret text that was loaded, for the redaction of logs."""
+        keys = [account.api_key for provider in self.providers.values() for account in provider.accounts]
+        return tuple(secret.reveal() for secret in (self.secret_key, *keys) if secret is not None)

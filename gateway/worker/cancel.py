@@ -1,0 +1,115 @@
+"""Asking the provider to stop an accepted attempt.
+
+Where a cancel destroys finished output, the job is looked at first: one that has just succeeded is a
+success, not a loss. Where the provider cannot stop a run, the job ends all the same, and says that it may
+be billed.
+"""
+
+from __future__ import annotations
+
+from gateway.jobs import transitions
+from gateway.jobs.job import Attempt, AttemptState, latest
+from gateway.jobs.schedule import backoff_s, retry_after_s
+from gateway.service.dispatch import JobTask
+from gateway.service.record import Decide
+from gateway.storage.exchanges import Exchange
+from gateway.storage.tasks import Due
+from gateway.telemetry import get_logger
+from gateway.upstream.accounts import UpstreamAccount
+from gateway.upstream.classify import Cancelling, Done, Missing, Seen, Trouble
+from gateway.upstream.classify import Poll as Polled
+from gateway.worker.tools import Tools, exchange, nothing, on_attempt, persist
+from providers.contract.spec import ModelSpec
+
+_log = get_logger("gateway.worker")
+
+MOST_TRIES = 8
+FIRST_RETRY_S = 1.0
+LONGEST_RETRY_S = 60.0
+
+
+class Cancel:
+    """Carries out cancel tasks."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+
+    async def __call__(self, task: JobTask) -> None:
+        """Look, then ask, then end the job."""
+        tools = self._tools
+        attempt = latest(task.attempts)
+        if attempt is None or attempt.state is not AttemptState.ACCEPTED:
+            await tools.record.result(task.claim, nothing)
+            return
+        account = tools.accounts.get(attempt.provider, attempt.account)
+        model = None if account is None else account.adapter.spec.model(task.job.request.model)
+        if account is None or model is None:
+            _log.error("cancel.no_account", job_id=task.job.id, provider=attempt.provider)
+            await self._end(task, attempt, None, may_bill=True)
+            return
+        cancel = account.adapter.spec.cancel
+        if cancel is None:
+            await self._end(task, attempt, None, may_bill=True)
+        elif not cancel.destroys_output or not await self._already_over(task, attempt, account, model):
+            await self._ask(task, attempt, account, model)
+
+    async def _already_over(
+        self, task: JobTask, attempt: Attempt, account: UpstreamAccount, model: ModelSpec
+    ) -> bool:
+        """Look first; True when the task is closed by what was seen."""
+        called = await self._tools.calls.poll(account, model, attempt)
+        said = exchange(task.job.id, attempt.id, called.spoken)
+        outcome: Polled = called.outcome
+        if isinstance(outcome, Trouble):
+            await self._again(task, attempt, outcome, said)
+            return True
+        if not isinstance(outcome, Seen) or outcome.update.status is None or outcome.update.drift:
+            return False
+        if not outcome.update.status.terminal:
+            return False
+        update, spec, now_ms = outcome.update, account.adapter.spec, self._tools.clock.now_ms()
+        decide = on_attempt(
+            attempt.id,
+            (AttemptState.ACCEPTED,),
+            lambda job, found: transitions.observed(job, found, update=update, spec=spec, now_ms=now_ms),
+        )
+        await persist(lambda: self._tools.record.result(task.claim, decide, exchange=said))
+        return True
+
+    async def _ask(self, task: JobTask, attempt: Attempt, account: UpstreamAccount, model: ModelSpec) -> None:
+        called = await self._tools.calls.cancel(account, model, attempt)
+        cancel = account.adapter.spec.cancel
+        if called is None or cancel is None:
+            await self._end(task, attempt, None, may_bill=True)
+            return
+        said = exchange(task.job.id, attempt.id, called.spoken)
+        outcome: Cancelling = called.outcome
+        match outcome:
+            case Done():
+                await self._end(task, attempt, said, may_bill=not cancel.stops)
+            case Missing():
+                # Where the ref goes with the cancel, this is an earlier try of ours that got through.
+                await self._end(task, attempt, said, may_bill=not cancel.ref_gone)
+            case Trouble():
+                await self._again(task, attempt, outcome, said)
+
+    async def _again(self, task: JobTask, attempt: Attempt, trouble: Trouble, said: Exchange) -> None:
+        tools, tries = self._tools, task.claim.tries + 1
+        if tries >= MOST_TRIES:
+            await self._end(task, attempt, said, may_bill=True)
+            return
+        now_ms = tools.clock.now_ms()
+        own_s = backoff_s(tries, first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S, spread=tools.spread())
+        asked_s = retry_after_s(trouble.retry_after, now_ms=now_ms) or 0.0
+        due = Due(claim=task.claim, due_at_ms=now_ms + round(max(own_s, asked_s) * 1000), tries=tries)
+        _log.warning("cancel.trouble", job_id=task.job.id, code=trouble.error.code, tries=tries)
+        await persist(lambda: tools.record.result(task.claim, nothing, exchange=said, then=due))
+
+    async def _end(self, task: JobTask, attempt: Attempt, said: Exchange | None, *, may_bill: bool) -> None:
+        now_ms = self._tools.clock.now_ms()
+        decide: Decide = on_attempt(
+            attempt.id,
+            (AttemptState.ACCEPTED,),
+            lambda job, found: transitions.cancelled_upstream(job, found, now_ms=now_ms, may_bill=may_bill),
+        )
+        await persist(lambda: self._tools.record.result(task.claim, decide, exchange=said))

@@ -1,0 +1,212 @@
+"""Claims due tasks and carries them out, each under a lease that heartbeats extend.
+
+A lane is one kind of work with its own limit, so that slow receivers never keep paid jobs waiting. A step
+that fails in a way nobody foresaw is logged and its task given back, due later: nothing is lost, and a
+submit that failed after its intent is found `submitting` and held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any, Generic, Protocol, TypeVar
+
+from gateway.clock import Clock
+from gateway.errors import LeaseLost, StorageUnavailable
+from gateway.jobs.schedule import backoff_s
+from gateway.jobs.transitions import TaskKind
+from gateway.service.dispatch import Dispatch
+from gateway.storage.tasks import Claim, Due
+from gateway.telemetry import Metrics, bound, get_logger
+
+_log = get_logger("gateway.worker")
+
+PAUSE_AFTER_FAILURE_S = 1.0
+LONGEST_GIVE_BACK_S = 300.0
+LAG_PROBE_S = 0.5
+
+
+class Claimed(Protocol):
+    """Anything that was claimed."""
+
+    @property
+    def claim(self) -> Claim:
+        """The lease."""
+        ...
+
+
+T = TypeVar("T", bound=Claimed)
+Duty = Callable[[], Awaitable[None]]
+
+
+class Lane(Generic[T]):
+    """One kind of work.
+
+    Args:
+        kinds: of the tasks it takes.
+        limit: most tasks under way at once.
+        claim: leases up to that many.
+        step: carries one out.
+    """
+
+    def __init__(
+        self,
+        kinds: Sequence[TaskKind],
+        limit: int,
+        claim: Callable[[int], Awaitable[list[T]]],
+        step: Callable[[T], Awaitable[None]],
+    ) -> None:
+        self.kinds = kinds
+        self.limit = limit
+        self.claim = claim
+        self.step = step
+
+
+class Worker:
+    """Runs lanes, heartbeats and the sweep.
+
+    Args:
+        dispatch: leases tasks.
+        clock: tells what is due.
+        metrics: measures the loop.
+        wakeups: makes an event that is set when something may be due.
+        heartbeat_s: between two extensions of the leases, seconds.
+        idle_s: longest sleep between two looks, seconds.
+        stop_s: how long `stop` waits for what is under way, seconds.
+    """
+
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        clock: Clock,
+        metrics: Metrics,
+        wakeups: Callable[[], asyncio.Event],
+        *,
+        heartbeat_s: float,
+        idle_s: float,
+        stop_s: float,
+    ) -> None:
+        self._dispatch = dispatch
+        self._clock = clock
+        self._metrics = metrics
+        self._wakeups = wakeups
+        self._heartbeat_s = heartbeat_s
+        self._idle_s = idle_s
+        self._stop_s = stop_s
+        self._under_way: dict[asyncio.Task[None], Claim] = {}
+        self._loops: list[asyncio.Task[None]] = []
+        self._stopping = False
+        self._events: list[asyncio.Event] = []
+
+    def start(self, lanes: Sequence[Lane[Any]], duties: Sequence[tuple[float, Duty]]) -> None:
+        """Begin to work.
+
+        Args:
+            lanes: kinds of work.
+            duties: what is done again and again, with the seconds between.
+        """
+        self._loops = [
+            *(asyncio.create_task(self._run_lane(lane)) for lane in lanes),
+            *(asyncio.create_task(self._repeat(interval_s, duty)) for interval_s, duty in duties),
+            asyncio.create_task(self._repeat(self._heartbeat_s, self._heartbeat)),
+            asyncio.create_task(self._measure_lag()),
+        ]
+
+    async def stop(self) -> None:
+        """Claim no more, let what is under way finish for `stop_s`, give the rest back."""
+        self._stopping = True
+        for event in self._events:
+            event.set()
+        if self._under_way:
+            await asyncio.wait(set(self._under_way), timeout=self._stop_s)
+        left = dict(self._under_way)
+        for task in (*left, *self._loops):
+            task.cancel()
+        await asyncio.gather(*left, *self._loops, return_exceptions=True)
+        if left:
+            with suppress(StorageUnavailable):  # then the leases lapse by themselves
+                await self._dispatch.release(list(left.values()))
+            _log.warning("worker.given_back", tasks=len(left))
+
+    @property
+    def busy(self) -> int:
+        """Tasks under way."""
+        return len(self._under_way)
+
+    async def _run_lane(self, lane: Lane[T]) -> None:
+        wake = self._wakeups()
+        self._events.append(wake)
+        active: set[asyncio.Task[None]] = set()
+        while not self._stopping:
+            wake.clear()
+            room = lane.limit - len(active)
+            try:
+                tasks = await lane.claim(room) if room else []
+                pause_s = 0.0 if tasks else await self._until_due(lane.kinds)
+            except StorageUnavailable as error:
+                _log.error("worker.storage", error=str(error))
+                tasks, pause_s = [], PAUSE_AFTER_FAILURE_S
+            for claimed in tasks:
+                running = asyncio.create_task(self._carry_out(lane, claimed))
+                self._under_way[running] = claimed.claim
+                active.add(running)
+                running.add_done_callback(active.discard)
+                running.add_done_callback(lambda done: self._under_way.pop(done, None))
+            if len(active) >= lane.limit:
+                await asyncio.wait(active, return_when=asyncio.FIRST_COMPLETED)
+            elif pause_s > 0:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(wake.wait(), pause_s)
+
+    async def _until_due(self, kinds: Sequence[TaskKind]) -> float:
+        """Return seconds to sleep: until the next task is due, `idle_s` at most, never nothing."""
+        due_at_ms = await self._dispatch.next_due_ms(kinds)
+        if due_at_ms is None:
+            return self._idle_s
+        return min(self._idle_s, max(0.001, (due_at_ms - self._clock.now_ms()) / 1000))
+
+    async def _carry_out(self, lane: Lane[T], claimed: T) -> None:
+        claim = claimed.claim
+        with bound(task=claim.kind, subject=claim.subject):
+            try:
+                await lane.step(claimed)
+            except LeaseLost as error:
+                _log.warning("worker.lease_lost", error=str(error))
+            except Exception as error:  # noqa: BLE001  (one task's bug must not end the others' loop)
+                _log.exception("worker.step_failed", error=str(error))
+                await self._give_back(claim)
+
+    async def _give_back(self, claim: Claim) -> None:
+        tries = claim.tries + 1
+        delay_s = backoff_s(tries, first_s=PAUSE_AFTER_FAILURE_S, longest_s=LONGEST_GIVE_BACK_S, spread=1.0)
+        due_at_ms = self._clock.now_ms() + round(delay_s * 1000)
+        with suppress(StorageUnavailable):  # then the lease lapses by itself
+            await self._dispatch.unchanged(
+                Due(claim=claim, due_at_ms=due_at_ms, tries=tries, memo=claim.memo), progress=None
+            )
+
+    async def _heartbeat(self) -> None:
+        claims = list(self._under_way.values())
+        if claims:
+            for lost in await self._dispatch.heartbeat(claims):
+                # Its result will be refused; a paid call under way cannot be recalled, and is left to end.
+                _log.warning("worker.lease_gone", task=lost.kind, subject=lost.subject)
+
+    async def _repeat(self, interval_s: float, work: Duty) -> None:
+        while True:
+            try:
+                await work()
+            except StorageUnavailable as error:
+                _log.error("worker.storage", error=str(error))
+            except Exception as error:  # noqa: BLE001  (a duty that failed once is tried again)
+                _log.exception("worker.duty_failed", error=str(error))
+            await asyncio.sleep(interval_s)
+
+    async def _measure_lag(self) -> None:
+        while True:
+            before = self._clock.monotonic_s()
+            await asyncio.sleep(LAG_PROBE_S)
+            self._metrics.event_loop_lag_seconds.observe(
+                max(0.0, self._clock.monotonic_s() - before - LAG_PROBE_S)
+            )

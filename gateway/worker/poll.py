@@ -1,0 +1,177 @@
+"""Asking how an accepted attempt stands.
+
+Only a reply that can be read says anything about the job: a failed call, an HTML page and an unknown word
+leave it where it is, until its deadline. A poll that found no change writes nothing but its next due time,
+in one batch with others.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from gateway.jobs import transitions
+from gateway.jobs.job import Attempt, AttemptState, Job, latest
+from gateway.jobs.schedule import backoff_s, retry_after_s
+from gateway.jobs.transitions import Step
+from gateway.routing import pacing
+from gateway.service.dispatch import JobTask
+from gateway.service.record import Decide
+from gateway.storage.exchanges import Exchange
+from gateway.storage.tasks import Due, Memo
+from gateway.telemetry import get_logger
+from gateway.upstream.accounts import UpstreamAccount
+from gateway.upstream.classify import Missing, Seen, Trouble
+from gateway.worker.tools import Tools, exchange, nothing, on_attempt, persist
+from providers.contract.normalize import Update
+
+_log = get_logger("gateway.worker")
+
+LOST_AFTER_POLLS = 3
+LOST_AFTER_MS = 30_000
+"""Both: right after a create a 404 may be replication lag."""
+DOUBTED_POLLS = 3
+"""A reply that contradicts the provider's contract must be repeated this often to be believed."""
+LONGEST_RETRY_S = 60.0
+NO_ACCOUNT_S = 60.0
+
+
+class Poll:
+    """Carries out poll tasks."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+
+    async def __call__(self, task: JobTask) -> None:
+        """Ask once."""
+        tools = self._tools
+        attempt = latest(task.attempts)
+        if attempt is None or attempt.state is not AttemptState.ACCEPTED:
+            await tools.record.result(task.claim, nothing)
+            return
+        account = tools.accounts.get(attempt.provider, attempt.account)
+        model = None if account is None else account.adapter.spec.model(task.job.request.model)
+        if account is None or model is None:
+            _log.error(
+                "poll.no_account", job_id=task.job.id, provider=attempt.provider, account=attempt.account
+            )
+            await self._later(task, NO_ACCOUNT_S, task.claim.memo)
+            return
+        tools.metrics.poll_lag_seconds.observe(max(0, tools.clock.now_ms() - task.claim.due_at_ms) / 1000)
+        called = await tools.calls.poll(account, model, attempt)
+        said = exchange(task.job.id, attempt.id, called.spoken)
+        match called.outcome:
+            case Seen(update):
+                await self._seen(task, attempt, account, update, said)
+            case Missing():
+                await self._missing(task, attempt, account, said)
+            case Trouble() as trouble:
+                await self._trouble(task, account, trouble, said)
+
+    async def _seen(
+        self, task: JobTask, attempt: Attempt, account: UpstreamAccount, update: Update, said: Exchange
+    ) -> None:
+        tools, now_ms = self._tools, self._tools.clock.now_ms()
+        memo = Memo(asked_ms=now_ms)
+        if update.status is None:
+            tools.metrics.unmapped_status(attempt.provider)
+            if update.provider_status != attempt.provider_status:
+                _log.warning("poll.unmapped_status", job_id=task.job.id, word=update.provider_status)
+        doubted = task.claim.memo.doubted + 1
+        if update.drift and doubted < DOUBTED_POLLS:
+            _log.warning("poll.doubted", job_id=task.job.id, times=doubted)
+            due = self._due(task, account, attempt, memo=replace(memo, doubted=doubted))
+            await persist(lambda: tools.record.result(task.claim, nothing, exchange=said, then=due))
+            return
+        decide = _observed(attempt.id, update, account, now_ms)
+        step = decide(task.job, task.attempts)
+        due = self._due(task, account, attempt, memo=memo, slow=update.slow)
+        if not step.events:
+            progress = None if step.job.progress == task.job.progress else step.job.progress
+            await tools.dispatch.unchanged(due, progress=progress)
+            return
+        ended = step.job.state.status.terminal
+        if ended and task.claim.memo.asked_ms:
+            # The end lies somewhere since the last look, so this is an upper bound.
+            tools.metrics.detection_lag_seconds.observe((now_ms - task.claim.memo.asked_ms) / 1000)
+        then = None if ended else due
+        await persist(lambda: tools.record.result(task.claim, decide, exchange=said, then=then))
+
+    async def _missing(
+        self, task: JobTask, attempt: Attempt, account: UpstreamAccount, said: Exchange
+    ) -> None:
+        tools, now_ms = self._tools, self._tools.clock.now_ms()
+        memo = task.claim.memo
+        missing, since_ms = memo.missing + 1, memo.missing_since_ms or now_ms
+        patience_ms = LOST_AFTER_MS * min(1.0, account.poll_scale)
+        if missing >= LOST_AFTER_POLLS and now_ms - since_ms >= patience_ms:
+            decide = _lost(attempt.id, account, now_ms)
+            await persist(lambda: tools.record.result(task.claim, decide, exchange=said))
+            return
+        due = self._due(
+            task, account, attempt, memo=replace(memo, missing=missing, missing_since_ms=since_ms)
+        )
+        await persist(lambda: tools.record.result(task.claim, nothing, exchange=said, then=due))
+
+    async def _trouble(
+        self, task: JobTask, account: UpstreamAccount, trouble: Trouble, said: Exchange
+    ) -> None:
+        tools, now_ms = self._tools, self._tools.clock.now_ms()
+        tries = task.claim.tries + 1
+        floor_s = account.adapter.spec.poll.floor_s * account.poll_scale
+        own_s = backoff_s(tries, first_s=floor_s, longest_s=LONGEST_RETRY_S, spread=tools.spread())
+        asked_s = retry_after_s(trouble.retry_after, now_ms=now_ms) or 0.0
+        _log.warning(
+            "poll.trouble",
+            job_id=task.job.id,
+            code=trouble.error.code,
+            message=trouble.error.message,
+            tries=tries,
+        )
+        due = Due(
+            claim=task.claim,
+            due_at_ms=now_ms + round(max(own_s, asked_s) * 1000),
+            tries=tries,
+            memo=task.claim.memo,
+        )
+        await persist(lambda: tools.record.result(task.claim, nothing, exchange=said, then=due))
+
+    async def _later(self, task: JobTask, delay_s: float, memo: Memo) -> None:
+        due_at_ms = self._tools.clock.now_ms() + round(delay_s * 1000)
+        await self._tools.dispatch.unchanged(
+            Due(claim=task.claim, due_at_ms=due_at_ms, tries=task.claim.tries, memo=memo), progress=None
+        )
+
+    def _due(
+        self, task: JobTask, account: UpstreamAccount, attempt: Attempt, *, memo: Memo, slow: bool = False
+    ) -> Due:
+        now_ms = self._tools.clock.now_ms()
+        accepted_at_ms = attempt.accepted_at_ms or now_ms
+        delay_s = pacing.next_poll_s(
+            account.adapter.spec.poll,
+            since_accepted_s=(now_ms - accepted_at_ms) / 1000,
+            slow=slow,
+            scale=account.poll_scale,
+            spread=self._tools.spread(),
+            retry_after_s=None,
+        )
+        return Due(claim=task.claim, due_at_ms=now_ms + round(delay_s * 1000), memo=memo)
+
+
+def _observed(attempt_id: str, update: Update, account: UpstreamAccount, now_ms: int) -> Decide:
+    spec = account.adapter.spec
+    return on_attempt(
+        attempt_id,
+        (AttemptState.ACCEPTED,),
+        lambda job, attempt: transitions.observed(job, attempt, update=update, spec=spec, now_ms=now_ms),
+    )
+
+
+def _lost(attempt_id: str, account: UpstreamAccount, now_ms: int) -> Decide:
+    cancel = account.adapter.spec.cancel
+
+    def change(job: Job, attempt: Attempt) -> Step:
+        if cancel is not None and cancel.ref_gone and job.state.cancel_requested_at_ms is not None:
+            return transitions.cancelled_upstream(job, attempt, now_ms=now_ms)
+        return transitions.lost(job, attempt, now_ms=now_ms)
+
+    return on_attempt(attempt_id, (AttemptState.ACCEPTED,), change)

@@ -1,0 +1,180 @@
+"""The paid call.
+
+    tx A   attempt(submitting)         the intent, durable before anything is sent
+           send, once
+    tx B   accepted | refused | unknown
+
+Death between A and B leaves the attempt `submitting`. Whoever claims the task next cannot know whether the
+provider has the job, so it becomes `unknown` and the job is held; it is never sent again. Nothing in this
+file repeats a submission, and `begin` refuses while any earlier attempt may be alive.
+"""
+
+from __future__ import annotations
+
+from gateway.errors import LeaseLost
+from gateway.ids import ATTEMPT
+from gateway.jobs import transitions
+from gateway.jobs.job import LIVE, Attempt, AttemptState, Job, latest
+from gateway.jobs.schedule import backoff_s, retry_after_s
+from gateway.jobs.transitions import Step
+from gateway.routing import failover, pacing
+from gateway.routing.catalogue import Catalogue
+from gateway.routing.plan import Candidate, plan
+from gateway.service.dispatch import JobTask
+from gateway.service.record import Decide
+from gateway.telemetry import get_logger
+from gateway.upstream.accounts import UpstreamAccount
+from gateway.upstream.calls import Called
+from gateway.upstream.classify import Made, NotMade, Submission, Unknown
+from gateway.worker.tools import Tools, exchange, nothing, on_attempt, persist
+from providers.contract.errors import ErrorCode, UpstreamError
+
+_log = get_logger("gateway.worker")
+
+FIRST_RETRY_S = 1.0
+LONGEST_RETRY_S = 60.0
+OPEN = frozenset({AttemptState.SUBMITTING, AttemptState.UNKNOWN})
+DIED = "the process ended between the intent to submit and the provider's answer"
+
+
+class Submit:
+    """Carries out submit tasks.
+
+    Args:
+        tools: shared by all steps.
+        catalogue: who can run a job.
+        hold_s: how long a job whose submission is unknown is held, seconds.
+    """
+
+    def __init__(self, tools: Tools, catalogue: Catalogue, *, hold_s: float) -> None:
+        self._tools = tools
+        self._catalogue = catalogue
+        self._hold_ms = round(hold_s * 1000)
+
+    async def __call__(self, task: JobTask) -> None:
+        """Submit a job to its first candidate."""
+        tools, before = self._tools, latest(task.attempts)
+        if before is not None and before.state is AttemptState.SUBMITTING:
+            await tools.record.result(task.claim, self._unknown(before.id, DIED))
+            return
+        planned = plan(task.job.request, self._catalogue)
+        if not planned.candidates:
+            reasons = "; ".join(f"{one.provider}: {one.reason}" for one in planned.left_out)
+            error = UpstreamError(
+                code=ErrorCode.NO_PROVIDER, message=f"no provider can take it now: {reasons}"
+            )
+            now_ms = tools.clock.now_ms()
+            await tools.record.result(
+                task.claim, lambda job, _: transitions.given_up(job, error=error, now_ms=now_ms)
+            )
+            return
+        await self._submit(task, planned.candidates[0])
+
+    async def _submit(self, task: JobTask, candidate: Candidate) -> None:
+        tools = self._tools
+        account = tools.accounts.get(candidate.provider, candidate.account)
+        model = None if account is None else account.adapter.spec.model(task.job.request.model)
+        if account is None or model is None:
+            raise LookupError(
+                f"the catalogue offers {candidate.provider}/{candidate.account}, which is not there"
+            )
+        attempt = self._attempt(task, account)
+        # Built before the intent: what cannot be built was certainly not sent.
+        wire = tools.calls.build_submit(account, task.job.request, model, attempt)
+        begun = await tools.record.intent(task.claim, _begin(attempt))
+        if not begun.events:  # cancelled meanwhile, or another attempt may be alive
+            await tools.record.result(task.claim, nothing)
+            return
+        called = await tools.calls.submit(account, wire, attempt)
+        await self._conclude(task, attempt, account, called)
+
+    def _attempt(self, task: JobTask, account: UpstreamAccount) -> Attempt:
+        return Attempt(
+            id=self._tools.ids.new(ATTEMPT),
+            job_id=task.job.id,
+            number=len(task.attempts) + 1,
+            provider=account.adapter.spec.name,
+            account=account.name,
+            options=account.options,
+            state=AttemptState.SUBMITTING,
+            started_at_ms=self._tools.clock.now_ms(),
+        )
+
+    async def _conclude(
+        self, task: JobTask, attempt: Attempt, account: UpstreamAccount, called: Called[Submission]
+    ) -> None:
+        said = exchange(task.job.id, attempt.id, called.spoken)
+        decide = self._decide(task, attempt, account, called.outcome)
+        try:
+            await persist(lambda: self._tools.record.result(task.claim, decide, exchange=said))
+        except LeaseLost:
+            if not isinstance(called.outcome, Made):
+                raise
+            # Another worker took the task and declared the attempt unknown; here is the proof that settles it.
+            _log.error(
+                "submit.late", job_id=task.job.id, attempt_id=attempt.id, provider_ref=called.outcome.ref
+            )
+            await persist(lambda: self._tools.record.transition(task.job.id, decide))
+
+    def _decide(
+        self, task: JobTask, attempt: Attempt, account: UpstreamAccount, outcome: Submission
+    ) -> Decide:
+        match outcome:
+            case Made(ref):
+                return self._accepted(attempt.id, account, ref)
+            case NotMade():
+                return self._refused(attempt.id, outcome, tries=len(task.attempts) + 1)
+            case Unknown(reason):
+                return self._unknown(attempt.id, reason)
+
+    def _accepted(self, attempt_id: str, account: UpstreamAccount, ref: str) -> Decide:
+        now_ms = self._tools.clock.now_ms()
+        poll, scale = account.adapter.spec.poll, account.poll_scale
+        delay_s = pacing.first_poll_s(poll, scale=scale, spread=self._tools.spread())
+        poll_at_ms = now_ms + round(delay_s * 1000)
+        return on_attempt(
+            attempt_id,
+            OPEN,
+            lambda job, attempt: transitions.accepted(
+                job, attempt, ref=ref, now_ms=now_ms, poll_at_ms=poll_at_ms
+            ),
+        )
+
+    def _refused(self, attempt_id: str, outcome: NotMade, *, tries: int) -> Decide:
+        now_ms = self._tools.clock.now_ms()
+        again_at_ms = None
+        if failover.decide(outcome.error) is failover.Choice.RETRY:
+            asked_s = retry_after_s(outcome.retry_after, now_ms=now_ms)
+            own_s = backoff_s(
+                tries, first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S, spread=self._tools.spread()
+            )
+            again_at_ms = now_ms + round(max(own_s, asked_s or 0.0) * 1000)
+        return on_attempt(
+            attempt_id,
+            OPEN,
+            lambda job, attempt: transitions.refused(
+                job, attempt, error=outcome.error, now_ms=now_ms, again_at_ms=again_at_ms
+            ),
+        )
+
+    def _unknown(self, attempt_id: str, reason: str) -> Decide:
+        now_ms = self._tools.clock.now_ms()
+        return on_attempt(
+            attempt_id,
+            OPEN,
+            lambda job, attempt: transitions.unknown(
+                job, attempt, reason=reason, now_ms=now_ms, hold_until_ms=now_ms + self._hold_ms
+            ),
+        )
+
+
+def _begin(attempt: Attempt) -> Decide:
+    """Allow the submission only if nothing else may be running, in the transaction that notes the intent."""
+
+    def decide(job: Job, attempts: tuple[Attempt, ...]) -> Step:
+        unwanted = job.state.status.terminal or job.state.cancel_requested_at_ms is not None
+        if unwanted or any(earlier.state in LIVE for earlier in attempts):
+            return Step(job=job)
+        return transitions.begin(job, attempt)
+
+    return decide

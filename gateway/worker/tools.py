@@ -1,0 +1,94 @@
+"""What every step is handed, and the two ways in which each writes its result."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Container
+from typing import TypeVar
+
+from msgspec import Struct
+
+from gateway.clock import Clock
+from gateway.errors import StorageUnavailable
+from gateway.ids import Ids
+from gateway.jobs.job import Attempt, AttemptState, Job
+from gateway.jobs.transitions import Step
+from gateway.service.dispatch import Dispatch
+from gateway.service.record import Decide, Record
+from gateway.storage.exchanges import Exchange
+from gateway.telemetry import Metrics, get_logger
+from gateway.upstream.accounts import Accounts
+from gateway.upstream.calls import Calls, Spoken
+
+T = TypeVar("T")
+
+_log = get_logger("gateway.worker")
+
+KEEP_TRYING_S = 20.0
+
+
+class Tools(Struct, frozen=True, kw_only=True):
+    """What every step is handed."""
+
+    record: Record
+    dispatch: Dispatch
+    calls: Calls
+    accounts: Accounts
+    clock: Clock
+    ids: Ids
+    metrics: Metrics
+    spread: Callable[[], float]
+    """A random number from 0 to 1."""
+
+
+async def persist(write: Callable[[], Awaitable[T]]) -> T:
+    """Write what a provider told us, again and again while storage fails: it was paid for.
+
+    Raises:
+        StorageUnavailable: it still fails after 20 s; the lease is about to be somebody else's.
+    """
+    deadline = asyncio.get_running_loop().time() + KEEP_TRYING_S
+    pause_s = 0.05
+    while True:
+        try:
+            return await write()
+        except StorageUnavailable as error:
+            if asyncio.get_running_loop().time() + pause_s > deadline:
+                raise
+            _log.warning("storage.retry", error=str(error), pause_s=pause_s)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, 2.0)
+
+
+def exchange(job_id: str, attempt_id: str, spoken: Spoken) -> Exchange:
+    """Turn what was said into a row of the timeline."""
+    return Exchange(
+        job_id=job_id,
+        attempt_id=attempt_id,
+        operation=spoken.operation,
+        at_ms=spoken.at_ms,
+        duration_ms=spoken.duration_ms,
+        outcome=spoken.outcome,
+        request=spoken.request,
+        status=spoken.status,
+        response=spoken.response,
+    )
+
+
+def nothing(job: Job, _attempts: tuple[Attempt, ...]) -> Step:
+    """Decide that nothing changes; for closing a task whose work is done or pointless."""
+    return Step(job=job)
+
+
+def on_attempt(
+    attempt_id: str, states: Container[AttemptState], change: Callable[[Job, Attempt], Step]
+) -> Decide:
+    """Apply a change to one attempt as it stands in the transaction, if its state is one of these."""
+
+    def decide(job: Job, attempts: tuple[Attempt, ...]) -> Step:
+        for attempt in attempts:
+            if attempt.id == attempt_id and attempt.state in states:
+                return change(job, attempt)
+        return Step(job=job)
+
+    return decide

@@ -1,0 +1,142 @@
+"""No broken reply may be taken for sense: readers return a sound report or raise `UnexpectedPayload`.
+
+A truncated reply that reads as a success pays for nothing; one that reads as another job's ref loses a
+paid job; an exception of another kind takes the worker's step down with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from providers.conformance.damage import Damage, damages, stated, with_word_replaced
+from providers.conformance.exchanges import Exchange
+from providers.conformance.finding import Finding
+from providers.contract.adapter import Adapter
+from providers.contract.errors import UnexpectedPayload
+from providers.contract.exchange import HttpResponse
+from providers.contract.normalize import normalize
+from providers.contract.reading import is_ref
+from providers.contract.report import Failure, Observation, Submitted
+from providers.contract.status import JobStatus
+
+#: One finding says enough about a kind of damage; a reader that fails at one place fails at many.
+_MOST_FINDINGS = 5
+
+
+def check_damaged(adapter: Adapter, exchanges: Sequence[Exchange]) -> tuple[Finding, ...]:
+    """Return which broken replies the adapter's readers do not survive."""
+    return tuple(finding for exchange in exchanges for finding in damage_exchange(adapter, exchange))
+
+
+def damage_exchange(adapter: Adapter, exchange: Exchange) -> tuple[Finding, ...]:
+    """Break one exchange's response in every way; return at most five different problems."""
+    where = f"exchanges/{exchange.name}.json"
+    found: dict[str, Finding] = {}
+    for damage, reply in _broken(exchange.http):
+        for check, problem in _problems(adapter, exchange, reply, damage):
+            found.setdefault(problem, Finding(f"damaged.{check}", where, f"with {damage.what}: {problem}"))
+    for check, problem in _unknown_word_problems(adapter, exchange):
+        found.setdefault(problem, Finding(f"damaged.{check}", where, problem))
+    return tuple(found.values())[:_MOST_FINDINGS]
+
+
+def _broken(reply: HttpResponse) -> Iterator[tuple[Damage, HttpResponse]]:
+    bare: dict[str, str] = {}
+    yield Damage("nothing broken, but without headers", reply.body), replace(reply, headers=bare)
+    for damage in damages(reply.body):
+        yield damage, replace(reply, body=damage.body)
+
+
+def _problems(
+    adapter: Adapter, exchange: Exchange, reply: HttpResponse, damage: Damage
+) -> Iterator[tuple[str, str]]:
+    if not reply.successful:
+        yield from _failure_problems(adapter, reply)
+    elif exchange.operation == "submit":
+        yield from _submit_problems(adapter, reply, damage)
+    elif exchange.operation == "poll":
+        yield from _poll_problems(adapter, reply, damage)
+
+
+def _submit_problems(adapter: Adapter, reply: HttpResponse, damage: Damage) -> Iterator[tuple[str, str]]:
+    try:
+        submitted = adapter.parse_submit(reply)
+    except UnexpectedPayload:
+        return
+    except Exception as error:  # noqa: BLE001  (that it may be any is what is checked)
+        yield _raised("parse_submit", error)
+        return
+    if damage.unreadable:
+        yield "unreadable", "parse_submit read what cannot be read; begin with reading.read_object"
+    elif not _typed(submitted, Submitted):
+        yield "types", "parse_submit returned something else than a Submitted of the declared types"
+    elif not is_ref(submitted.ref):
+        yield "refs", "parse_submit returned a text that cannot be a ref; use reading.ref_at"
+    elif submitted.ref not in stated(reply):
+        yield "refs", f"parse_submit returned the ref {submitted.ref[:40]!r}, which the reply does not hold"
+
+
+def _poll_problems(adapter: Adapter, reply: HttpResponse, damage: Damage) -> Iterator[tuple[str, str]]:
+    try:
+        seen = adapter.parse_poll(reply)
+    except UnexpectedPayload:
+        return
+    except Exception as error:  # noqa: BLE001  (that it may be any is what is checked)
+        yield _raised("parse_poll", error)
+        return
+    if damage.unreadable:
+        yield "unreadable", "parse_poll read what cannot be read; begin with reading.read_object"
+        return
+    if not _typed(seen, Observation):
+        yield "types", "parse_poll returned something else than an Observation of the declared types"
+        return
+    update = normalize(adapter.spec, seen)
+    if update.status is JobStatus.SUCCEEDED and not (update.outputs and stated(reply) >= {*update.outputs}):
+        yield "success", "a success passes without an output that the reply holds; never make a URL up"
+
+
+def _failure_problems(adapter: Adapter, reply: HttpResponse) -> Iterator[tuple[str, str]]:
+    try:
+        failure = adapter.parse_failure(reply)
+    except Exception as error:  # noqa: BLE001  (that it may be any is what is checked)
+        name = type(error).__name__
+        yield "raises", f"parse_failure raised {name}; it never raises, use reading.read_object_if_any"
+        return
+    if not _typed(failure, Failure):
+        yield "types", "parse_failure returned something else than a Failure of the declared types"
+
+
+def _unknown_word_problems(adapter: Adapter, exchange: Exchange) -> Iterator[tuple[str, str]]:
+    if exchange.operation != "poll" or not exchange.http.successful:
+        return
+    word = _word(adapter, exchange.http)
+    if word is None:
+        return
+    for other in (f"{word}_AGAIN", f"NOT_{word}", "SOMETHING_NEW"):
+        body = with_word_replaced(exchange.http.body, word, other)
+        read = _word(adapter, replace(exchange.http, body=body))
+        if read is not None and adapter.spec.word(read) is not None and adapter.spec.word(other) is None:
+            problem = f"the word {other}, which spec.statuses does not have, is read as {read}"
+            yield "unknown-word", f"{problem}; report the provider's own word"
+
+
+def _word(adapter: Adapter, reply: HttpResponse) -> str | None:
+    try:
+        return adapter.parse_poll(reply).status
+    except Exception:  # noqa: BLE001  (a reader that raises gives no word; whether it may is judged above)
+        return None
+
+
+def _typed(report: object, kind: type) -> bool:
+    try:
+        msgspec.convert(msgspec.to_builtins(report), kind)
+    except (msgspec.ValidationError, TypeError):
+        return False
+    return isinstance(report, kind)
+
+
+def _raised(reader: str, error: Exception) -> tuple[str, str]:
+    return "raises", f"{reader} raised {type(error).__name__}; only UnexpectedPayload may leave a reader"

@@ -1,0 +1,122 @@
+"""Every exchange file held against the adapter: the request it builds, and what it makes of the response."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+from msgspec import UNSET, Struct
+from msgspec.structs import fields
+
+from providers.conformance.coverage import check_covered
+from providers.conformance.exchanges import Exchange
+from providers.conformance.finding import Finding
+from providers.contract.adapter import Adapter, CallContext
+from providers.contract.errors import UnexpectedPayload
+from providers.contract.exchange import HttpRequest
+from providers.contract.normalize import classify, normalize
+
+
+def check_replayed(adapter: Adapter, exchanges: Sequence[Exchange]) -> tuple[Finding, ...]:
+    """Return what the adapter builds or reads otherwise than its exchange files say, and what none shows."""
+    found = [finding for exchange in exchanges for finding in replay(adapter, exchange)]
+    return (*found, *check_covered(adapter, exchanges))
+
+
+def replay(adapter: Adapter, exchange: Exchange) -> Iterator[Finding]:
+    """Yield what is wrong with one exchange."""
+    where = f"exchanges/{exchange.name}.json"
+    try:
+        context = _context(adapter, exchange)
+        if exchange.request is not UNSET:
+            for problem in _request_problems(_build(adapter, exchange, context), exchange):
+                yield Finding("replayed.request", where, problem)
+        for problem in _reply_problems(adapter, exchange):
+            yield Finding("replayed.response", where, problem)
+    except Exception as error:  # noqa: BLE001  (an adapter's function may fail in any way)
+        yield Finding("replayed.failed", where, f"{type(error).__name__}: {error}")
+
+
+def _context(adapter: Adapter, exchange: Exchange) -> CallContext:
+    given, spec = exchange.given, adapter.spec
+    model = spec.model(given.model)
+    if model is None:
+        raise LookupError(f"given.model {given.model} is not in spec.models")
+    values = {option.name: option.values for option in spec.options}
+    for name, value in given.options.items():
+        if value not in values.get(name, ()):
+            raise LookupError(f"given.options says {name}={value}, which spec.options does not offer")
+    options = spec.default_options() | given.options
+    return CallContext(model=model, attempt_id=given.attempt_id, ref=given.ref, options=options)
+
+
+def _build(adapter: Adapter, exchange: Exchange, context: CallContext) -> HttpRequest:
+    match exchange.operation:
+        case "submit" if exchange.motion is not None:
+            return adapter.build_submit(exchange.motion, context)
+        case "poll":
+            return adapter.build_poll(context)
+        case "cancel" if adapter.build_cancel is not None:
+            return adapter.build_cancel(context)
+        case "probe" if adapter.build_probe is not None:
+            return adapter.build_probe()
+        case _:
+            raise LookupError(f"the adapter has no {exchange.operation}")
+
+
+def _request_problems(built: HttpRequest, exchange: Exchange) -> Iterator[str]:
+    asked = exchange.request
+    if asked is UNSET:
+        return
+    headers = {name.lower(): value for name, value in built.headers}
+    compared = {
+        "method": (built.method, asked.method),
+        "target": (built.target, asked.target),
+        "headers": (headers, asked.headers),
+        "body": (built.json, asked.body),
+    }
+    for name, (got, wanted) in compared.items():
+        if got != wanted:
+            yield f"request.{name}: the adapter builds {got!r}, the file says {wanted!r}"
+
+
+def _reply_problems(adapter: Adapter, exchange: Exchange) -> Iterator[str]:
+    expect = exchange.expect
+    if expect.error is not UNSET:
+        failure = adapter.parse_failure(exchange.http)
+        error = classify(adapter.spec, failure, http_status=exchange.http.status)
+        yield from _differences(error, expect.error, "error")
+    elif exchange.operation in {"submit", "poll"}:
+        yield from _read_problems(adapter, exchange)
+
+
+def _read_problems(adapter: Adapter, exchange: Exchange) -> Iterator[str]:
+    expect = exchange.expect
+    try:
+        if exchange.operation == "submit":
+            got: Struct = adapter.parse_submit(exchange.http)
+        else:
+            got = normalize(adapter.spec, adapter.parse_poll(exchange.http))
+    except UnexpectedPayload as error:
+        if not expect.unreadable:
+            yield f"the adapter cannot read the response: {error}"
+        return
+    if expect.unreadable:
+        yield f"the adapter reads {got!r} from a response that says nothing"
+    elif expect.submitted is not UNSET:
+        yield from _differences(got, expect.submitted, "submitted")
+    elif expect.update is not UNSET:
+        yield from _differences(got, expect.update, "update")
+
+
+def _differences(got: object, wanted: Struct, where: str) -> Iterator[str]:
+    for field in fields(wanted):
+        value = getattr(wanted, field.name)
+        if value is UNSET:
+            continue
+        found: object = getattr(got, field.name)
+        place = f"{where}.{field.name}"
+        if isinstance(value, Struct) and found is not None:
+            yield from _differences(found, value, place)
+        elif value != (list(cast("tuple[object, ...]", found)) if isinstance(found, tuple) else found):
+            yield f"{place}: the adapter gives {found!r}, the file says {value!r}"

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.telemetry import Metrics
+from gateway.telemetry.labels import CODES, DELIVERY_OUTCOMES, OUTCOMES, STATUSES
+from gateway.upstream import classify
+from gateway.webhooks.outcome import Outcome
+from providers.contract.errors import ErrorCode
+from providers.contract.status import JobStatus
+
+EXPECTED = {
+    "jobs_accepted_total": {"model"},
+    "jobs_finished_total": {"provider", "status", "code"},
+    "job_duration_seconds": {"provider", "status"},
+    "jobs_in_progress": {"provider", "status"},
+    "jobs_held": set(),
+    "provider_requests_total": {"provider", "operation", "outcome"},
+    "provider_request_duration_seconds": {"provider", "operation"},
+    "submissions_unknown_total": {"provider"},
+    "unmapped_status_total": {"provider"},
+    "poll_lag_seconds": set(),
+    "detection_lag_seconds": set(),
+    "webhook_attempts_total": {"outcome"},
+    "webhook_lag_seconds": set(),
+    "webhook_backlog": set(),
+    "webhook_oldest_seconds": set(),
+    "http_requests_total": {"route", "method", "status"},
+    "http_request_duration_seconds": {"route", "method"},
+    "storage_commit_seconds": set(),
+    "storage_batch_size": set(),
+    "event_loop_lag_seconds": set(),
+    "build_info": {"version"},
+}  # fmt: skip
+
+
+def fresh() -> Metrics:
+    return Metrics(version="1.2.3", providers=["alpha"], models=["act-two"], routes=["/v1/jobs"])
+
+
+def page(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    families = text_string_to_metric_families(metrics.render()[0].decode())
+    return {
+        (sample.name.removeprefix("motion_gateway_"), tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def use_everything(metrics: Metrics, word: str) -> None:
+    metrics.job_accepted(word)
+    metrics.job_finished(word, word, word, 1.0)
+    metrics.set_jobs_in_progress({(word, word): 1, (None, "queued"): 2})
+    metrics.provider_request(word, word, word, 0.1)
+    metrics.submission_unknown(word)
+    metrics.unmapped_status(word)
+    metrics.webhook_attempt(word)
+    metrics.http(word, word).done(200, 0.001)
+
+
+def test_every_promised_metric_is_there_with_its_labels() -> None:
+    metrics = fresh()
+    use_everything(metrics, "x")
+    found: dict[str, set[str]] = {}
+    for name, labels in page(metrics):
+        base = re.sub(r"_(bucket|sum|count)$", "", name)
+        found.setdefault(base, set()).update({label for label, _ in labels} - {"le"})
+    assert found == EXPECTED
+
+
+def test_all_names_have_the_prefix_and_a_meaning() -> None:
+    text = fresh().render()[0].decode()
+    helps = re.findall(r"^# HELP (\S+) (.+)$", text, re.MULTILINE)
+    assert len(helps) == len(EXPECTED)
+    assert all(name.startswith("motion_gateway_") and meaning.endswith(".") for name, meaning in helps)
+    assert "_created" not in text
+
+
+def test_hostile_words_land_in_other_and_add_no_series() -> None:
+    metrics = fresh()
+    use_everything(metrics, "x")
+    before = len(page(metrics))
+    for number in range(10_000):
+        use_everything(metrics, f"word-{number}")
+    after = page(metrics)
+    assert len(after) == before
+    assert (
+        after["jobs_finished_total", (("code", "other"), ("provider", "other"), ("status", "other"))]
+        == 10_001
+    )
+
+
+def test_known_words_keep_their_names_and_absent_ones_are_none() -> None:
+    metrics = fresh()
+    metrics.job_finished("alpha", "failed", "timeout", 61.0)
+    metrics.job_finished(None, "cancelled", None, 0.5)
+    metrics.provider_request("alpha", "submit", "made", 0.2)
+    metrics.http(None, "GET").done(404, 0.001)
+    shown = page(metrics)
+    assert (
+        shown["jobs_finished_total", (("code", "timeout"), ("provider", "alpha"), ("status", "failed"))] == 1
+    )
+    assert (
+        shown["jobs_finished_total", (("code", "none"), ("provider", "none"), ("status", "cancelled"))] == 1
+    )
+    made = (("operation", "submit"), ("outcome", "made"), ("provider", "alpha"))
+    assert shown["provider_requests_total", made] == 1
+    assert shown["http_requests_total", (("method", "GET"), ("route", "none"), ("status", "404"))] == 1
+
+
+def test_the_closed_sets_are_those_of_the_rooms_that_count() -> None:
+    kinds = (classify.Made, classify.Unknown, classify.Seen, classify.Missing, classify.Done)
+    assert {kind.__name__.lower() for kind in kinds} | set(CODES) == set(OUTCOMES)
+    assert set(DELIVERY_OUTCOMES) == {outcome.value for outcome in Outcome}
+    assert set(CODES) == {code.value for code in ErrorCode}
+    assert set(STATUSES) == {status.value for status in JobStatus}
+
+
+def test_counters_that_alarm_begin_at_zero() -> None:
+    shown = page(fresh())
+    assert shown["submissions_unknown_total", (("provider", "alpha"),)] == 0
+    assert shown["unmapped_status_total", (("provider", "alpha"),)] == 0
+
+
+def test_jobs_in_progress_are_set_and_not_added() -> None:
+    metrics = fresh()
+    metrics.set_jobs_in_progress(
+        {("alpha", "running"): 3, (None, "queued"): 2, ("x", "queued"): 1, ("y", "queued"): 1}
+    )
+    shown = page(metrics)
+    assert shown["jobs_in_progress", (("provider", "alpha"), ("status", "running"))] == 3
+    assert shown["jobs_in_progress", (("provider", "none"), ("status", "queued"))] == 2
+    assert shown["jobs_in_progress", (("provider", "other"), ("status", "queued"))] == 2
+    metrics.set_jobs_in_progress({})
+    shown = page(metrics)
+    assert shown["jobs_in_progress", (("provider", "alpha"), ("status", "running"))] == 0
+    assert ("jobs_in_progress", (("provider", "other"), ("status", "queued"))) not in shown
+
+
+def test_meters_are_made_once_for_each_route_and_method() -> None:
+    metrics = fresh()
+    meter = metrics.http("/v1/jobs", "POST")
+    assert metrics.http("/v1/jobs", "POST") is meter
+    assert metrics.http("/nowhere", "POST") is metrics.http("/elsewhere", "POST")
+    for status in (202, 202, 422, 0, 999):
+        meter.done(status, 0.003)
+    shown = page(metrics)
+    labels = (("method", "POST"), ("route", "/v1/jobs"))
+    assert shown["http_requests_total", (*labels, ("status", "202"))] == 2
+    assert shown["http_requests_total", (*labels, ("status", "other"))] == 2
+    assert shown["http_request_duration_seconds_count", labels] == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "short", "long"),
+    [("job_duration_seconds", "1.0", "7200.0"), ("http_request_duration_seconds", "0.001", "60.0")],
+)
+def test_buckets_span_what_is_measured(name: str, short: str, long: str) -> None:
+    metrics = fresh()
+    use_everything(metrics, "x")
+    bounds = {dict(labels)["le"] for found, labels in page(metrics) if found == f"{name}_bucket"}
+    assert {short, long, "+Inf"} <= bounds
+
+
+def test_two_gateways_in_one_process_count_apart() -> None:
+    one, other = fresh(), fresh()
+    one.job_accepted("act-two")
+    one.poll_lag_seconds.observe(0.2)
+    assert page(one)["jobs_accepted_total", (("model", "act-two"),)] == 1
+    assert page(other)["jobs_accepted_total", (("model", "act-two"),)] == 0
+
+
+def test_the_page_has_prometheus_content_type_and_the_version() -> None:
+    body, content_type = fresh().render()
+    assert content_type.startswith("text/plain")
+    assert b'motion_gateway_build_info{version="1.2.3"} 1.0' in body
