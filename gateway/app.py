@@ -8,25 +8,27 @@ from __future__ import annotations
 import hashlib
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
 import httpx
 from msgspec import Struct
+from sqlalchemy.exc import DatabaseError
 
-from gateway.api.asgi import build_api, route_templates
+from gateway.api.asgi import Routes, build_api
 from gateway.api.auth import Doorkeeper
 from gateway.api.front import Front
 from gateway.api.jobs import JobDesk, job_routes
-from gateway.api.openapi import build_openapi
+from gateway.api.openapi import OPERATIONS, build_openapi
 from gateway.api.ops import OpsDesk, ops_routes
 from gateway.api.providers import provider_routes
 from gateway.api.semantics import Terms
 from gateway.clock import Clock, SystemClock
-from gateway.errors import StorageUnavailable
+from gateway.errors import SchemaRefused, StorageUnavailable
 from gateway.ids import Ids
+from gateway.jobs.transitions import TaskKind
 from gateway.net import DialPolicy, GuardedTransport, parse_policy
 from gateway.registry import Registry
 from gateway.routing.catalogue import Catalogue, Offer
@@ -53,7 +55,6 @@ from gateway.worker.poll import Poll
 from gateway.worker.submit import Submit
 from gateway.worker.sweep import Sweep
 from gateway.worker.tools import Tools
-from gateway.jobs.transitions import TaskKind
 
 SQLITE = "sqlite:///"
 MEASURE_S = 2.0
@@ -96,16 +97,16 @@ def migrate_file(path: Path) -> tuple[str, ...]:
     Raises:
         SchemaRefused: it is newer than this version, damaged, or no database at all.
     """
-    with closing(open_engine(path).connect()) as connection:
-        with connection.begin():
-            state = inspect_schema(connection)
-        if not state.pending:
-            return ()
-        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
-        connection.rollback()
-        with connection.begin():
-            migrate(connection)
-        return state.pending
+    try:
+        with closing(open_engine(path).connect()) as connection:
+            with connection.begin():
+                state = inspect_schema(connection)
+            if state.pending:
+                with connection.begin():
+                    migrate(connection)
+            return state.pending
+    except DatabaseError as error:
+        raise SchemaRefused(f"{path} cannot be used as a database: {error.orig}") from error
 
 
 class Gateway:
@@ -155,7 +156,7 @@ class Gateway:
             version=version("motion-gateway"),
             providers=[spec.name for spec in self._registry.specs],
             models={model.name for spec in self._registry.specs for model in spec.models},
-            routes=ROUTES,
+            routes={operation.path for operation in OPERATIONS},
         )
         self.store = open_store(settings, on_commit=self._committed)
         database, sealer = self.store.database, self.store.sealer
@@ -175,9 +176,7 @@ class Gateway:
             follow_redirects=False,
         )
         self._sender = open_sender(settings.webhooks)
-        self._dispatch = Dispatch(
-            database, clock, holder=ids.new("wrk"), lease_s=settings.worker.lease_s
-        )
+        self._dispatch = Dispatch(database, clock, holder=ids.new("wrk"), lease_s=settings.worker.lease_s)
         redactor = Redactor(settings.secrets())
         calls = Calls(Client(self._http), clock, redactor.text, self.metrics.provider_request)
         self.calls = calls
@@ -216,7 +215,11 @@ class Gateway:
             ready=self._readiness,
             openapi=build_openapi(),
         )
-        routes = [job_routes(desk), provider_routes(self.catalogue, door), *ops_routes(ops)]
+        routes: list[Routes] = [
+            job_routes(desk),
+            provider_routes(self.catalogue, door),
+            *ops_routes(ops),
+        ]
         return build_api(routes, ids=self._ids, metrics=self.metrics)
 
     def _terms(self, media: DialPolicy) -> Terms:
@@ -233,7 +236,7 @@ class Gateway:
         settings, tools = self.settings.worker, self._tools
         # The serving lock is ours, so no other worker lives that could hold a lease.
         await self._dispatch.release_all()
-        steps = {
+        steps: dict[TaskKind, Callable[[JobTask], Awaitable[None]]] = {
             TaskKind.SUBMIT: Submit(tools, self.catalogue, hold_s=self.settings.jobs.hold_s),
             TaskKind.POLL: Poll(tools),
             TaskKind.CANCEL: Cancel(tools),

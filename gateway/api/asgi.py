@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from litestar import Litestar, Response
+from litestar import Litestar, Response, Router
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 from litestar.handlers import HTTPRouteHandler
-from litestar.router import Router
 
+from gateway.api.body import ClientGone
 from gateway.api.front import Front, request_id_of
 from gateway.api.replies import AnyRequest, problem_reply
 from gateway.errors import Refusal, StorageUnavailable
@@ -18,8 +18,12 @@ from gateway.telemetry import Metrics, get_logger
 
 _log = get_logger("gateway.http")
 
+Routes = Router | HTTPRouteHandler
+CLIENT_GONE = 499
+"""Nobody hears it; it tells such requests apart in the metrics."""
 
-def build_api(routes: Sequence[Router | HTTPRouteHandler], *, ids: Ids, metrics: Metrics) -> Front:
+
+def build_api(routes: Sequence[Routes], *, ids: Ids, metrics: Metrics) -> Front:
     """Return the ASGI application."""
     app = Litestar(
         route_handlers=list(routes),
@@ -28,18 +32,27 @@ def build_api(routes: Sequence[Router | HTTPRouteHandler], *, ids: Ids, metrics:
         exception_handlers={
             Refusal: _refused,
             StorageUnavailable: _storage,
+            ClientGone: _gone,
             HTTPException: _framework,
+            # Litestar would otherwise answer our own mistakes with a document of its own.
+            Exception: _failed,
         },
-        # Litestar would otherwise answer errors of its own making with its own documents.
-        debug=False,
     )
-    return Front(app, ids, metrics)  # type: ignore[arg-type]  # Litestar's scope is a TypedDict of the same keys
+    return Front(app, ids, metrics, allowed=_allowed(app))  # type: ignore[arg-type]  # Litestar's scope is a TypedDict of the same keys
 
 
-def route_templates(routes: Sequence[Router | HTTPRouteHandler]) -> list[str]:
-    """Return every path template served, in OpenAPI's notation."""
-    app = Litestar(route_handlers=list(routes), openapi_config=None, logging_config=None)
-    return sorted(route.path_format for route in app.routes)
+def _allowed(app: Litestar) -> dict[str, bytes]:
+    """Return, by path template, the methods to name in Allow.
+
+    Litestar's own answer to OPTIONS names only the handler that was registered first.
+    """
+    found: dict[str, bytes] = {}
+    for route in app.routes:
+        methods = set(route.methods)
+        if "GET" in methods:
+            methods.add("HEAD")
+        found[route.path_format] = ", ".join(sorted(methods)).encode()
+    return found
 
 
 def _refused(request: AnyRequest, error: Refusal) -> Response[bytes]:
@@ -53,6 +66,16 @@ def _storage(request: AnyRequest, error: StorageUnavailable) -> Response[bytes]:
     return problem_reply(refusal, _id(request))
 
 
+def _gone(_request: AnyRequest, _error: ClientGone) -> Response[bytes]:
+    return Response(content=b"", status_code=CLIENT_GONE)
+
+
+def _failed(request: AnyRequest, error: Exception) -> Response[bytes]:
+    _log.error("http.exception", error=str(error), exc_info=error)
+    detail = "Something went wrong in the gateway. Its log has the details under this request's id."
+    return problem_reply(Refusal("internal", detail), _id(request))
+
+
 def _framework(request: AnyRequest, error: HTTPException) -> Response[bytes]:
     """Translate what the framework refuses by itself: unknown paths, wrong methods, odd path parameters."""
     if isinstance(error, MethodNotAllowedException):
@@ -61,8 +84,7 @@ def _framework(request: AnyRequest, error: HTTPException) -> Response[bytes]:
         return problem_reply(Refusal("method-not-allowed", detail, headers=headers), _id(request))
     if isinstance(error, NotFoundException) or error.status_code < 500:
         return problem_reply(Refusal("not-found", "There is nothing here."), _id(request))
-    _log.error("http.framework", error=str(error))
-    return problem_reply(Refusal("internal", "Something went wrong in the gateway."), _id(request))
+    return _failed(request, error)
 
 
 def _id(request: AnyRequest) -> str:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
-from gateway.api.body import ClientGone
 from gateway.api.problems import problem_body
 from gateway.api.replies import PROBLEM
 from gateway.errors import Refusal
@@ -19,6 +18,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+Header = tuple[bytes, bytes]
 
 REQUEST_ID = "motion_gateway.request_id"
 _GIVEN_ID = re.compile(rb"[!-~]{1,128}")
@@ -38,12 +39,14 @@ class Front:
         app: answers.
         ids: names requests that bring no id.
         metrics: counts them.
+        allowed: the value of Allow, by path template.
     """
 
-    def __init__(self, app: App, ids: Ids, metrics: Metrics) -> None:
+    def __init__(self, app: App, ids: Ids, metrics: Metrics, *, allowed: Mapping[str, bytes]) -> None:
         self._app = app
         self._ids = ids
         self._metrics = metrics
+        self._allowed = allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's request, or its lifespan."""
@@ -55,24 +58,28 @@ class Front:
         status = 0
         started = time.perf_counter()
 
+        # HEAD is answered as GET; the server leaves the body out by the scope it keeps itself.
+        inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+
         async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), header]
+                headers = message.get("headers", ())
+                if status in {204, 405}:
+                    headers = self._with_allowed(inner, headers)
+                message["headers"] = [*headers, header]
             await send(message)
 
         with bound(request_id=request_id):
             try:
-                await self._app(scope, receive, answer)
-            except ClientGone:
-                status = 499  # nobody hears the answer; counted apart from those who did
+                await self._app(inner, receive, answer)
             except Exception as error:  # noqa: BLE001  (the last resort: no input gives a bare 500)
                 _log.exception("http.failed", error=str(error))
                 if status == 0:
                     await _answer_internal(answer, request_id)
             finally:
-                self._observe(scope, status, time.perf_counter() - started)
+                self._observe(inner, scope["method"], status, time.perf_counter() - started)
 
     def _name(self, scope: Scope) -> str:
         for name, value in scope["headers"]:
@@ -81,19 +88,26 @@ class Front:
                 return given
         return self._ids.new(REQUEST)
 
-    def _observe(self, scope: Scope, status: int, seconds: float) -> None:
+    def _with_allowed(self, scope: Scope, headers: Iterable[Header]) -> list[Header]:
+        allowed = self._allowed.get(scope.get("path_template", ""))
+        return [
+            (name, allowed) if name == b"allow" and allowed is not None else (name, value)
+            for name, value in headers
+        ]
+
+    def _observe(self, scope: Scope, method: str, status: int, seconds: float) -> None:
         route: str | None = scope.get("path_template")
-        self._metrics.http(route, scope["method"]).done(status, seconds)
+        self._metrics.http(route, method).done(status, seconds)
         if status >= 400:
             _log.info(
                 "http.refused" if status < 500 else "http.failed",
-                method=scope["method"],
+                method=method,
                 path=scope["path"][:200],
                 status=status,
                 seconds=round(seconds, 4),
             )
         else:
-            _log.debug("http.served", method=scope["method"], path=scope["path"][:200], status=status)
+            _log.debug("http.served", method=method, path=scope["path"][:200], status=status)
 
 
 async def _answer_internal(send: Send, request_id: str) -> None:

@@ -17,7 +17,7 @@ from gateway.api.schemas import HealthView
 from gateway.service.keys import Scope
 from gateway.telemetry import Metrics
 
-HTML = "text/html; charset=utf-8"
+HTML = "text/html"
 
 
 class OpsDesk(Struct, frozen=True, kw_only=True):

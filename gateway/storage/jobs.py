@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -173,17 +175,18 @@ def load_views(connection: Connection, job_ids: Sequence[str]) -> dict[str, tupl
 
 def list_views(connection: Connection, wanted: JobFilter) -> list[JobView]:
     """Show a page of jobs, newest first."""
-    held = jobs.c.hold_until_ms.is_not(None) if wanted.held else jobs.c.hold_until_ms.is_(None)
-    conditions: tuple[tuple[object, ColumnElement[bool]], ...] = (
-        (wanted.owner, jobs.c.owner == wanted.owner),
-        (wanted.status, jobs.c.status == wanted.status),
-        (wanted.held, held),
-        (wanted.provider, jobs.c.provider == wanted.provider),
-        (wanted.created_after_ms, jobs.c.created_at_ms > wanted.created_after_ms),
-        (wanted.created_before_ms, jobs.c.created_at_ms < wanted.created_before_ms),
-        (wanted.before_id, jobs.c.id < wanted.before_id),
+    compared: tuple[tuple[object, ColumnElement[Any], Callable[[Any, Any], ColumnElement[bool]]], ...] = (
+        (wanted.owner, jobs.c.owner, operator.eq),
+        (wanted.status, jobs.c.status, operator.eq),
+        (wanted.provider, jobs.c.provider, operator.eq),
+        (wanted.created_after_ms, jobs.c.created_at_ms, operator.gt),
+        (wanted.created_before_ms, jobs.c.created_at_ms, operator.lt),
+        (wanted.before_id, jobs.c.id, operator.lt),
     )
-    given = [condition for value, condition in conditions if value is not None]
+    given = [compare(column, value) for value, column, compare in compared if value is not None]
+    if wanted.held is not None:
+        waits = jobs.c.hold_until_ms.is_not(None)
+        given.append(waits if wanted.held else ~waits)
     statement = select(*_SHOWN).where(*given).order_by(jobs.c.id.desc()).limit(wanted.limit)
     rows = connection.execute(statement).mappings().all()
     tried = attempt_rows.load_of(connection, [row["id"] for row in rows])

@@ -48,6 +48,7 @@ def open_engine(path: Path, *, begin: str = "BEGIN IMMEDIATE") -> Engine:
     def set_up(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # the driver then begins nothing by itself
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        connection.execute("PRAGMA journal_mode = WAL")  # stays with the file; costs nothing once set
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
 

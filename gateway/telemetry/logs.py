@@ -36,8 +36,8 @@ _LEVELS: Final[Mapping[Level, int]] = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
-#: They log whole URLs, request lines included, at INFO.
-_QUIET: Final = ("httpx", "httpcore", "aiohttp.access", "uvicorn.access")
+#: At INFO they log whole URLs, or what our own start-up lines say better.
+_QUIET: Final = ("httpx", "httpcore", "aiohttp.access", "uvicorn.access", "uvicorn.error", "alembic")
 #: They bring handlers of their own.
 _FOREIGN: Final = (
     "uvicorn",
