@@ -13,7 +13,6 @@ from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
-import httpx
 from msgspec import Struct
 from sqlalchemy.exc import DatabaseError
 
@@ -26,7 +25,7 @@ from gateway.api.ops import OpsDesk, ops_routes
 from gateway.api.providers import provider_routes
 from gateway.api.semantics import Terms
 from gateway.clock import Clock, SystemClock
-from gateway.errors import SchemaRefused, StorageUnavailable
+from gateway.errors import SchemaRefused, SettingsError, StorageUnavailable
 from gateway.ids import Ids
 from gateway.jobs.transitions import TaskKind
 from gateway.net import DialPolicy, GuardedTransport, parse_policy
@@ -83,7 +82,7 @@ def open_store(settings: Settings, *, on_commit: OnCommit | None = None) -> Stor
         SettingsError: its key file is empty.
     """
     path = database_path(settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     migrate_file(path)
     secret = key_beside(path) if settings.secret_key is None else settings.secret_key.reveal()
     return Store(
@@ -107,6 +106,69 @@ def migrate_file(path: Path) -> tuple[str, ...]:
             return state.pending
     except DatabaseError as error:
         raise SchemaRefused(f"{path} cannot be used as a database: {error.orig}") from error
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder that a database file lies in.
+
+    Raises:
+        SettingsError: it cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"database: the folder {path.parent} cannot be made ({error.strerror}); name a file in another"
+        ) from error
+
+
+def lock_file(path: Path) -> ServingLock:
+    """Take the lock of whoever serves, or changes, a database file.
+
+    Raises:
+        SchemaRefused: another process serves it.
+        SettingsError: the lock file beside it cannot be written.
+    """
+    make_folder(path)
+    lock = ServingLock(path)
+    try:
+        lock.acquire()
+    except OSError as error:
+        raise SettingsError(
+            f"database: {path} cannot be locked ({error.strerror}); name a file in a folder that can be written"
+        ) from error
+    return lock
+
+
+def receiver_policy(settings: Settings) -> DialPolicy:
+    """Return which webhook receivers may be dialled.
+
+    Raises:
+        SettingsError: an entry is of a form that only the dialler refuses.
+    """
+    webhooks = settings.webhooks
+    try:
+        return parse_policy(
+            allowed_networks=webhooks.allowed_networks,
+            allowed_hosts=webhooks.allowed_hosts,
+            allow_http=webhooks.allow_http,
+        )
+    except ValueError as error:
+        raise SettingsError(f"setting webhooks.{error}") from error
+
+
+def media_policy(settings: Settings) -> DialPolicy:
+    """Return which media URLs are taken; raises like `receiver_policy`."""
+    media = settings.media
+    try:
+        return parse_policy(allowed_networks=media.allowed_networks, allow_http=media.allow_http)
+    except ValueError as error:
+        raise SettingsError(f"setting media.{error}") from error
+
+
+def open_upstream() -> GuardedTransport:
+    """Return what providers are dialled with; base URLs are the operator's own, so nothing is refused."""
+    return GuardedTransport(None, deadline_s=60.0, limit=CONNECTIONS)
 
 
 class Gateway:
@@ -137,8 +199,7 @@ class Gateway:
         self._registry = registry
         self._clock = clock or SystemClock()
         self._ids = Ids(self._clock, random_bits)
-        self._lock = ServingLock(database_path(settings))
-        self._lock.acquire()
+        self._lock = lock_file(database_path(settings))
         try:
             self._assemble(spread)
         except BaseException:
@@ -147,11 +208,7 @@ class Gateway:
 
     def _assemble(self, spread: Callable[[], float]) -> None:
         settings, clock, ids = self.settings, self._clock, self._ids
-        self.receivers = parse_policy(
-            allowed_networks=settings.webhooks.allowed_networks,
-            allowed_hosts=settings.webhooks.allowed_hosts,
-            allow_http=settings.webhooks.allow_http,
-        )
+        self.receivers, self.media = receiver_policy(settings), media_policy(settings)
         self.metrics = Metrics(
             version=version("motion-gateway"),
             providers=[spec.name for spec in self._registry.specs],
@@ -170,15 +227,11 @@ class Gateway:
             database, clock, ids, sealer, catalogue=self.catalogue, on_accepted=announcer.accepted
         )
         self._jobs = Jobs(database, clock, record)
-        self._http = httpx.AsyncClient(
-            transport=GuardedTransport(None, deadline_s=60.0, limit=CONNECTIONS),
-            trust_env=False,
-            follow_redirects=False,
-        )
+        self._upstream = open_upstream()
         self._sender = open_sender(settings.webhooks)
         self._dispatch = Dispatch(database, clock, holder=ids.new("wrk"), lease_s=settings.worker.lease_s)
         redactor = Redactor(settings.secrets())
-        calls = Calls(Client(self._http), clock, redactor.text, self.metrics.provider_request)
+        calls = Calls(Client(self._upstream), clock, redactor.text, self.metrics.provider_request)
         self.calls = calls
         self._tools = Tools(
             record=record,
@@ -196,14 +249,11 @@ class Gateway:
     def _build_api(self) -> Front:
         settings = self.settings
         door = Doorkeeper(self.keys, required=settings.auth.required)
-        media = parse_policy(
-            allowed_networks=settings.media.allowed_networks, allow_http=settings.media.allow_http
-        )
         desk = JobDesk(
             intake=self._intake,
             jobs=self._jobs,
             door=door,
-            terms=self._terms(media),
+            terms=self._terms(),
             body_max_bytes=settings.server.body_max_bytes,
             body_timeout_s=settings.server.body_timeout_s,
             cursor_key=hashlib.sha256(b"cursors\0" + self.store.secret.encode()).digest(),
@@ -222,11 +272,11 @@ class Gateway:
         ]
         return build_api(routes, ids=self._ids, metrics=self.metrics)
 
-    def _terms(self, media: DialPolicy) -> Terms:
+    def _terms(self) -> Terms:
         return Terms(
             models=self.catalogue.models,
             providers=self.catalogue.providers,
-            media=media,
+            media=self.media,
             receivers=self.receivers,
             deadline_s=self.settings.jobs.deadline_s,
         )
@@ -274,7 +324,7 @@ class Gateway:
     async def close(self) -> None:
         """Stop, and let go of everything."""
         await self.stop_worker()
-        await self._http.aclose()
+        await self._upstream.aclose()
         await self._sender.aclose()
         await self.store.database.close()
         self._lock.release()

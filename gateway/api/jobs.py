@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from litestar import Router, get, post
 from litestar.handlers import BaseRouteHandler
-from litestar.response.base import ASGIResponse
 from msgspec import Struct
 
 from gateway.api import paging
@@ -20,7 +19,7 @@ from gateway.api.body import (
     fingerprint,
     read_body,
 )
-from gateway.api.replies import AnyRequest, json_reply
+from gateway.api.replies import AnyRequest, Reply, json_reply
 from gateway.api.schemas import CreateJob, JobPage
 from gateway.api.semantics import Terms, understand
 from gateway.errors import Refusal
@@ -66,7 +65,7 @@ def job_routes(desk: JobDesk) -> Router:
     filters = {**FILTERS, "provider": paging.one_of(sorted(desk.terms.providers))}
 
     @post("/")
-    async def create(request: AnyRequest) -> ASGIResponse:
+    async def create(request: AnyRequest) -> Reply:
         headers: Headers = request.scope["headers"]
         principal = await desk.door.admit(headers, Scope.JOBS)
         check_content_type(_values(headers, b"content-type"))
@@ -106,12 +105,12 @@ def job_routes(desk: JobDesk) -> Router:
         )
 
     @get("/{job_id:str}")
-    async def read(request: AnyRequest, job_id: str) -> ASGIResponse:
+    async def read(request: AnyRequest) -> Reply:
         principal = await desk.door.admit(request.scope["headers"], Scope.JOBS)
-        return json_reply(await desk.jobs.show(_job_id(job_id), owner=principal.sees))
+        return json_reply(await desk.jobs.show(_job_id(request), owner=principal.sees))
 
     @get("/")
-    async def page(request: AnyRequest) -> ASGIResponse:
+    async def page(request: AnyRequest) -> Reply:
         principal = await desk.door.admit(request.scope["headers"], Scope.JOBS)
         query = paging.parse_query(request.scope["query_string"], filters)
         paging.check_order(query, "created_after", "created_before")
@@ -135,14 +134,14 @@ def job_routes(desk: JobDesk) -> Router:
         return json_reply(_page(found, limit, scope, desk.cursor_key))
 
     @post("/{job_id:str}/cancel")
-    async def cancel(request: AnyRequest, job_id: str) -> ASGIResponse:
+    async def cancel(request: AnyRequest) -> Reply:
         principal = await desk.door.admit(request.scope["headers"], Scope.JOBS)
-        return json_reply(await desk.jobs.cancel(_job_id(job_id), owner=principal.sees))
+        return json_reply(await desk.jobs.cancel(_job_id(request), owner=principal.sees))
 
     @get("/{job_id:str}/timeline")
-    async def timeline(request: AnyRequest, job_id: str) -> ASGIResponse:
+    async def timeline(request: AnyRequest) -> Reply:
         principal = await desk.door.admit(request.scope["headers"], Scope.JOBS)
-        return json_reply(await desk.jobs.timeline(_job_id(job_id), owner=principal.sees))
+        return json_reply(await desk.jobs.timeline(_job_id(request), owner=principal.sees))
 
     handlers: list[BaseRouteHandler] = [create, read, page, cancel, timeline]
     return Router("/v1/jobs", route_handlers=handlers)
@@ -169,7 +168,9 @@ def _values(headers: Headers, name: bytes) -> list[bytes]:
     return [value for key, value in headers if key == name]
 
 
-def _job_id(text: str) -> str:
+def _job_id(request: AnyRequest) -> str:
+    # Taken from the request: how a handler's own parameter is declared differs between Litestar's versions.
+    text: str = request.path_params["job_id"]
     if not well_formed(text, JOB):
         raise not_found()
     return text

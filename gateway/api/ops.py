@@ -6,18 +6,17 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from litestar import get
 from litestar.handlers import HTTPRouteHandler
-from litestar.response.base import ASGIResponse
 from msgspec import Struct
 
 from gateway.api.auth import Doorkeeper
 from gateway.api.docs import docs_page
 from gateway.api.problems import PAGE_POLICY, problem_page
-from gateway.api.replies import JSON, AnyRequest, json_reply, raw_reply
+from gateway.api.replies import JSON, AnyRequest, Reply, json_reply, raw_reply
 from gateway.api.schemas import HealthView
 from gateway.service.keys import Scope
 from gateway.telemetry import Metrics
 
-HTML = "text/html"
+HTML = "text/html; charset=utf-8"
 
 
 class OpsDesk(Struct, frozen=True, kw_only=True):
@@ -37,33 +36,33 @@ def ops_routes(desk: OpsDesk) -> list[HTTPRouteHandler]:
     page: Mapping[str, str] = {"content-security-policy": PAGE_POLICY}
 
     @get("/health/live")
-    async def live() -> ASGIResponse:
+    async def live() -> Reply:
         return json_reply(HealthView(status="ok", reason=None))
 
     @get("/health/ready")
-    async def ready() -> ASGIResponse:
+    async def ready() -> Reply:
         reason = await desk.ready()
         if reason is None:
             return json_reply(HealthView(status="ok", reason=None))
         return json_reply(HealthView(status="unavailable", reason=reason), status=503)
 
     @get("/metrics")
-    async def metrics(request: AnyRequest) -> ASGIResponse:
+    async def metrics(request: AnyRequest) -> Reply:
         if not desk.metrics_open:
             await desk.door.admit(request.scope["headers"], Scope.METRICS)
         body, media_type = desk.metrics.render()
         return raw_reply(body, media_type)
 
     @get("/openapi.json")
-    async def openapi() -> ASGIResponse:
+    async def openapi() -> Reply:
         return raw_reply(desk.openapi, JSON)
 
     @get("/docs")
-    async def documentation() -> ASGIResponse:
+    async def documentation() -> Reply:
         return raw_reply(docs, HTML, headers=page)
 
     @get("/problems/{slug:str}")
-    async def problem(slug: str) -> ASGIResponse:
-        return raw_reply(problem_page(slug).encode(), HTML, headers=page)
+    async def problem(request: AnyRequest) -> Reply:
+        return raw_reply(problem_page(request.path_params["slug"]).encode(), HTML, headers=page)
 
     return [live, ready, metrics, openapi, documentation, problem]

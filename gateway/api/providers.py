@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from litestar import get
 from litestar.handlers import HTTPRouteHandler
-from litestar.response.base import ASGIResponse
 
 from gateway.api.auth import Doorkeeper
-from gateway.api.replies import AnyRequest, json_reply
+from gateway.api.replies import AnyRequest, Reply, json_reply
 from gateway.api.schemas import AccountView, ModelView, OptionView, ProvidersView, ProviderView
 from gateway.routing.catalogue import Catalogue
 from gateway.service.keys import Scope
@@ -19,7 +18,7 @@ def provider_routes(catalogue: Catalogue, door: Doorkeeper) -> HTTPRouteHandler:
     shown = show(catalogue)
 
     @get("/v1/providers")
-    async def providers(request: AnyRequest) -> ASGIResponse:
+    async def providers(request: AnyRequest) -> Reply:
         await door.admit(request.scope["headers"], Scope.JOBS)
         return json_reply(shown)
 

@@ -3,7 +3,8 @@
 Each function takes the job as it stands, the fact, and the instant, and returns a `Step`: the job and the
 attempt as they are to be, the events to tell, and the tasks that follow. Three rules hold throughout:
 
-* a terminal job never changes; what is learnt later changes its attempt alone;
+* a terminal job never changes; what is learnt later changes its attempt alone, save that a run which could
+  not be stopped marks its job `provider_may_bill`;
 * a rank never falls: a provider that says PENDING after RUNNING changes nothing;
 * an attempt in doubt (UNKNOWN) is never followed by another submission.
 """
@@ -109,12 +110,17 @@ def refused(
 
 
 def unknown(job: Job, attempt: Attempt, *, reason: str, now_ms: int, hold_until_ms: int) -> Step:
-    """The submission may have been made: hold the job. It is never repeated."""
+    """The submission may have been made: hold the job. It is never repeated.
+
+    A job that was to be cancelled meanwhile ends instead, as it does when the cancel comes after the doubt.
+    """
     error = UpstreamError(code=ErrorCode.SUBMISSION_UNKNOWN, message=reason)
     after = replace(attempt, state=AttemptState.UNKNOWN, error=error)
     event = Event(type="attempt.unknown", note={"reason": reason})
     if job.state.status.terminal:
         return Step(job=job, attempt=after, events=(event,))
+    if job.state.cancel_requested_at_ms is not None:
+        return _ended(job, JobStatus.CANCELLED, now_ms, attempt=after, told=(event,), may_bill=True)
     held = Held(reason=ErrorCode.SUBMISSION_UNKNOWN, since_ms=now_ms, until_ms=hold_until_ms)
     return Step(
         job=replace(job, state=replace(job.state, held=held)),

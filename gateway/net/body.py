@@ -86,6 +86,8 @@ class Body(httpx.AsyncByteStream):
         try:
             async with asyncio.timeout_at(self._ends_at):
                 return await self._reply.content.read(min(at_most, _CHUNK))
+        except httpx.RequestError:
+            raise
         except aiohttp.ClientError as error:
             raise translate(error, self._dial) from None  # aiohttp's own text may hold the URL
         except Exception as error:

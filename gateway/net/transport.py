@@ -101,6 +101,8 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         try:
             async with asyncio.timeout_at(ends_at):
                 reply = await self._send(request, dial)
+        except httpx.RequestError:
+            raise
         except SeveredError as error:
             raise translate(error.cause, dial) from None
         except aiohttp.ClientError as error:

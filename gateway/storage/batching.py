@@ -39,6 +39,8 @@ class Batched(Generic[Item, Result]):
     async def _drain(self) -> None:
         try:
             while self._waiting:
+                # One turn of the loop, in which every request that has arrived by now gets here.
+                await asyncio.sleep(0)
                 batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
                 await self._carry_out(batch)
         finally:

@@ -8,17 +8,17 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, func, insert, select, update
 
 from gateway.jobs.job import Attempt, Job, JobRequest, JobState
 from gateway.jobs.view import JobView, compose
-from gateway.storage import attempts as attempt_rows
-from gateway.storage.tables import jobs
+from gateway.storage.tables import attempts, jobs
 from providers.contract.status import JobStatus
 
 _encode = msgspec.json.encode
 _decode_request = msgspec.json.Decoder(JobRequest).decode
 _decode_state = msgspec.json.Decoder(JobState).decode
+_decode_attempt = msgspec.json.Decoder(Attempt).decode
 _decode_metadata = msgspec.json.Decoder(dict[str, str]).decode
 
 
@@ -85,8 +85,10 @@ def _changing(job: Job) -> dict[str, object]:
 
 
 _INSERT = insert(jobs)
+# By key alone, since SQLite answers an IN of row values with a scan of the whole table; the index is led by
+# the key, and the few rows of other owners are sorted out here.
 _KEPT = select(jobs.c.id, jobs.c.owner, jobs.c.idempotency_key, jobs.c.fingerprint).where(
-    tuple_(jobs.c.owner, jobs.c.idempotency_key).in_(bindparam("keys", expanding=True))
+    jobs.c.idempotency_key.in_(bindparam("keys", expanding=True))
 )
 _BY_ID = select(jobs).where(jobs.c.id == bindparam("job_id"))
 _BY_IDS = select(jobs).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
@@ -108,8 +110,16 @@ _SHOWN = (
     jobs.c.request,
     jobs.c.metadata,
     jobs.c.state,
+    attempts.c.document,
 )
-_VIEWS = select(*_SHOWN).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
+# One statement for jobs and attempts, a row for each attempt (or one without): it is asked most of all.
+_FROM = jobs.outerjoin(attempts, attempts.c.job_id == jobs.c.id)
+_VIEWS = (
+    select(*_SHOWN)
+    .select_from(_FROM)
+    .where(jobs.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(attempts.c.number)
+)
 _OVERDUE = (
     select(jobs.c.id)
     .where(
@@ -138,7 +148,9 @@ def insert_many(connection: Connection, rows: list[dict[str, object]]) -> None:
 
 def find_kept(connection: Connection, keys: Sequence[tuple[str, str]]) -> list[Kept]:
     """Return the jobs that hold any of these (owner, idempotency key) pairs."""
-    return [Kept(*row) for row in connection.execute(_KEPT, {"keys": list(keys)})]
+    wanted = set(keys)
+    rows = connection.execute(_KEPT, {"keys": list({key for _, key in keys})})
+    return [Kept(*row) for row in rows if (row.owner, row.idempotency_key) in wanted]
 
 
 def load(connection: Connection, job_id: str, *, lock: bool = False) -> Job | None:
@@ -168,9 +180,7 @@ def save_progress(connection: Connection, values: list[tuple[str, float]]) -> No
 
 def load_views(connection: Connection, job_ids: Sequence[str]) -> dict[str, tuple[str, JobView]]:
     """Show these jobs: id to (owner, view). Unknown ids are left out."""
-    rows = connection.execute(_VIEWS, {"ids": list(job_ids)}).mappings().all()
-    tried = attempt_rows.load_of(connection, [row["id"] for row in rows])
-    return {row["id"]: (row["owner"], _view(row, tried.get(row["id"], ()))) for row in rows}
+    return _shown([tuple(row) for row in connection.execute(_VIEWS, {"ids": list(job_ids)})])
 
 
 def list_views(connection: Connection, wanted: JobFilter) -> list[JobView]:
@@ -187,10 +197,9 @@ def list_views(connection: Connection, wanted: JobFilter) -> list[JobView]:
     if wanted.held is not None:
         waits = jobs.c.hold_until_ms.is_not(None)
         given.append(waits if wanted.held else ~waits)
-    statement = select(*_SHOWN).where(*given).order_by(jobs.c.id.desc()).limit(wanted.limit)
-    rows = connection.execute(statement).mappings().all()
-    tried = attempt_rows.load_of(connection, [row["id"] for row in rows])
-    return [_view(row, tried.get(row["id"], ())) for row in rows]
+    found = select(jobs.c.id).where(*given).order_by(jobs.c.id.desc()).limit(wanted.limit)
+    shown = load_views(connection, list(connection.execute(found).scalars()))
+    return [shown[job_id][1] for job_id in sorted(shown, reverse=True)]
 
 
 def find_overdue(connection: Connection, *, now_ms: int, limit: int) -> list[str]:
@@ -219,17 +228,28 @@ def _job(row: RowMapping) -> Job:
     )
 
 
-def _view(row: RowMapping, tried: tuple[Attempt, ...]) -> JobView:
+def _shown(rows: Sequence[tuple[Any, ...]]) -> dict[str, tuple[str, JobView]]:
+    tried: dict[str, tuple[Attempt, ...]] = {}
+    for row in rows:
+        job_id, document = row[0], row[-1]
+        if document is not None:
+            tried[job_id] = (*tried.get(job_id, ()), _decode_attempt(document))
+    return {row[0]: (row[1], _view(row, tried.get(row[0], ()))) for row in rows}
+
+
+def _view(row: tuple[Any, ...], tried: tuple[Attempt, ...]) -> JobView:
+    # In the order of _SHOWN: by position, since looking columns up by name costs more than reading them.
+    job_id, _, model, created_at_ms, progress, simulated, estimated, request, metadata, state, _ = row
     return compose(
-        job_id=row["id"],
-        model=row["model"],
-        simulated=row["simulated"],
-        created_at_ms=row["created_at_ms"],
-        progress=row["progress"],
-        estimated_micro_usd=row["estimated_micro_usd"],
-        state=_decode_state(row["state"]),
-        request=msgspec.Raw(row["request"].encode()),
-        metadata=msgspec.Raw(row["metadata"].encode()),
+        job_id=job_id,
+        model=model,
+        simulated=simulated,
+        created_at_ms=created_at_ms,
+        progress=progress,
+        estimated_micro_usd=estimated,
+        state=_decode_state(state),
+        request=msgspec.Raw(request.encode()),
+        metadata=msgspec.Raw(metadata.encode()),
         attempts=tried,
     )
 

@@ -39,10 +39,10 @@ class Sealer:
         Raises:
             SettingsError: it was sealed with another secret_key, or for another place.
         """
-        raw = base64.b64decode(sealed.removeprefix(_VERSION))
         try:
+            raw = base64.b64decode(sealed.removeprefix(_VERSION))
             return self._aead.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], bound_to.encode()).decode()
-        except InvalidTag as error:
+        except (InvalidTag, ValueError) as error:  # ValueError: the stored text itself is damaged
             reason = "a stored secret cannot be opened: secret_key is not the one it was sealed with"
             raise SettingsError(reason) from error
 

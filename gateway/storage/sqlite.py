@@ -19,7 +19,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,8 +33,10 @@ T = TypeVar("T")
 BATCH_LIMIT = 64
 READERS = 2
 BUSY_TIMEOUT_MS = 5000
-CHECKPOINT_BYTES = 4 * 1024 * 1024
-CHECKPOINT_ANYWAY_BYTES = 64 * 1024 * 1024  # even while there is work waiting
+CHECKPOINT_AFTER = 1000
+"""Operations after which an idle writer checkpoints. Counted, since the WAL's file never shrinks."""
+CHECKPOINT_ANYWAY = 20_000
+"""The same for a writer that is never idle."""
 
 OnCommit = Callable[[float, int], None]
 """Told after each commit: seconds it took, operations in it."""
@@ -103,13 +104,18 @@ class SQLiteDatabase:
         self._path = path
         self._on_commit = on_commit
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._reading = open_engine(path, begin="BEGIN")
-        self._local = threading.local()
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-reader")
-        self._read_connections: list[Connection] = []
+        self._questions: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
-        self._writer = threading.Thread(target=self._write_loop, name="sqlite-writer", daemon=True)
-        self._writer.start()
+        self._unmoved = 0
+        self._threads = [
+            threading.Thread(target=self._write_loop, name="sqlite-writer", daemon=True),
+            *(
+                threading.Thread(target=self._read_loop, name=f"sqlite-reader-{number}", daemon=True)
+                for number in range(READERS)
+            ),
+        ]
+        for thread in self._threads:
+            thread.start()
 
     async def write(self, operation: Operation[T]) -> T:
         """Run in a transaction; durable when this returns.
@@ -117,13 +123,7 @@ class SQLiteDatabase:
         Raises:
             StorageUnavailable: the file is locked, full or gone; nothing was stored.
         """
-        if self._closed:
-            raise StorageUnavailable("the database is closed")
-        loop = asyncio.get_running_loop()
-        job = _Job(operation, loop, loop.create_future())
-        self._queue.put(job)
-        result: T = await job.future
-        return result
+        return await self._hand_over(self._queue, operation)
 
     async def read(self, operation: Operation[T]) -> T:
         """Run over one snapshot.
@@ -131,9 +131,7 @@ class SQLiteDatabase:
         Raises:
             StorageUnavailable: the file cannot be read just now.
         """
-        if self._closed:
-            raise StorageUnavailable("the database is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, operation)
+        return await self._hand_over(self._questions, operation)
 
     async def close(self) -> None:
         """Commit what was given, then let go of the file."""
@@ -141,24 +139,34 @@ class SQLiteDatabase:
             return
         self._closed = True
         self._queue.put(None)
-        await asyncio.to_thread(self._writer.join)
-        await asyncio.to_thread(self._readers.shutdown)
-        for connection in self._read_connections:
-            connection.close()
+        for _ in range(READERS):
+            self._questions.put(None)
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
 
-    def _read(self, operation: Operation[T]) -> T:
-        connection: Connection | None = getattr(self._local, "connection", None)
-        try:
-            if connection is None:
-                connection = self._reading.connect()
-                connection.exec_driver_sql("PRAGMA query_only = ON")
-                connection.rollback()
-                self._local.connection = connection
-                self._read_connections.append(connection)
-            with connection.begin():
-                return operation(connection)
-        except DBAPIError as error:
-            raise _translated(error) from error
+    async def _hand_over(self, to: queue.SimpleQueue[_Job | None], operation: Operation[T]) -> T:
+        if self._closed:
+            raise StorageUnavailable("the database is closed")
+        loop = asyncio.get_running_loop()
+        job = _Job(operation, loop, loop.create_future())
+        to.put(job)
+        result: T = await job.future
+        return result
+
+    def _read_loop(self) -> None:
+        engine = open_engine(self._path, begin="BEGIN")
+        with contextlib.closing(engine.connect()) as connection:
+            connection.exec_driver_sql("PRAGMA query_only = ON")
+            connection.rollback()
+            while (job := self._questions.get()) is not None:
+                try:
+                    with connection.begin():
+                        job.run(connection, alone=True)
+                except DBAPIError as error:
+                    job.fail(_translated(error))
+                except BaseException as error:  # noqa: BLE001  (whatever it is, its waiter hears it)
+                    job.fail(error)
+                _deliver([job])
 
     def _write_loop(self) -> None:
         engine = open_engine(self._path)
@@ -187,6 +195,7 @@ class SQLiteDatabase:
 
     def _commit(self, connection: Connection, batch: list[_Job]) -> None:
         started = time.perf_counter()
+        self._unmoved += len(batch)
         try:
             with connection.begin():
                 for job in batch:
@@ -203,12 +212,11 @@ class SQLiteDatabase:
         _deliver(batch)
 
     def _checkpoint(self, connection: Connection) -> None:
-        # OSError: no WAL yet. sqlite3.Error: busy or full, which the next commit will say louder.
-        with contextlib.suppress(OSError, sqlite3.Error):
-            size = self._path.with_name(self._path.name + "-wal").stat().st_size
-            if size < CHECKPOINT_BYTES or (self._queue.qsize() and size < CHECKPOINT_ANYWAY_BYTES):
-                return
-            raw = connection.connection.driver_connection
+        if self._unmoved < (CHECKPOINT_ANYWAY if self._queue.qsize() else CHECKPOINT_AFTER):
+            return
+        self._unmoved = 0
+        raw = connection.connection.driver_connection
+        with contextlib.suppress(sqlite3.Error):  # busy or full, which the next commit will say louder
             if isinstance(raw, sqlite3.Connection):
                 raw.execute("PRAGMA wal_checkpoint(PASSIVE)").close()
 

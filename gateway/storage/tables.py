@@ -50,7 +50,7 @@ jobs = Table(
     Column("state", Text, nullable=False),
     CheckConstraint("status IN ('queued','running','succeeded','failed','cancelled')", name="status"),
     Index("ix_jobs_owner_id", "owner", "id"),
-    Index("uq_jobs_owner_idempotency_key", "owner", "idempotency_key", unique=True),
+    Index("uq_jobs_idempotency_key_owner", "idempotency_key", "owner", unique=True),
     # What the sweep looks for is a handful among all the jobs there ever were.
     Index(
         "ix_jobs_unfinished",
@@ -101,7 +101,7 @@ tasks = Table(
     Column("version", Integer, nullable=False),
     Column("tries", Integer, nullable=False),
     Column("memo", Text, nullable=False),
-    Index("ix_tasks_due_at_ms", "due_at_ms"),
+    Index("ix_tasks_kind_due_at_ms", "kind", "due_at_ms"),
 )
 
 deliveries = Table(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select, update
 
 from gateway.jobs.transitions import TaskKind
 from gateway.storage.tables import tasks
@@ -49,22 +49,27 @@ class Due(Struct, frozen=True, kw_only=True):
     memo: Memo = Memo()
 
 
+VERSIONS = 2**30
+"""Versions fit 31 bits, with room for every claim of a task's life."""
+
 _decode_memo = msgspec.json.Decoder(Memo).decode
 
 _INSERT = insert(tasks)
 _FREE = or_(tasks.c.leased_until_ms.is_(None), tasks.c.leased_until_ms < bindparam("now_ms"))
+# One kind a statement: the index on (kind, due_at_ms) then gives them in order, however many wait.
 _CANDIDATES = (
-    select(tasks.c.kind, tasks.c.subject)
-    .where(
-        tasks.c.kind.in_(bindparam("kinds", expanding=True)), tasks.c.due_at_ms <= bindparam("now_ms"), _FREE
-    )
+    select(tasks.c.kind, tasks.c.subject, tasks.c.due_at_ms)
+    .where(tasks.c.kind == bindparam("of_kind"), tasks.c.due_at_ms <= bindparam("now_ms"), _FREE)
     .order_by(tasks.c.due_at_ms)
     .limit(bindparam("limit"))
     .with_for_update(skip_locked=True)
 )
+# One kind a statement here too: SQLite answers an IN of row values with a scan of the whole table.
 _CLAIM = (
     update(tasks)
-    .where(tuple_(tasks.c.kind, tasks.c.subject).in_(bindparam("found", expanding=True)), _FREE)
+    .where(
+        tasks.c.kind == bindparam("of_kind"), tasks.c.subject.in_(bindparam("found", expanding=True)), _FREE
+    )
     .values(leased_until_ms=bindparam("until_ms"), leased_by=bindparam("holder"), version=tasks.c.version + 1)
     .returning(tasks.c.kind, tasks.c.subject, tasks.c.version, tasks.c.tries, tasks.c.due_at_ms, tasks.c.memo)
 )
@@ -99,13 +104,19 @@ _HURRY = (
 _DROP = delete(tasks).where(
     tasks.c.subject == bindparam("of_subject"), tasks.c.kind.in_(bindparam("kinds", expanding=True))
 )
-_NEXT = select(func.min(tasks.c.due_at_ms)).where(
-    tasks.c.kind.in_(bindparam("kinds", expanding=True)), tasks.c.leased_until_ms.is_(None)
+_NEXT = (
+    select(tasks.c.due_at_ms)
+    .where(tasks.c.kind == bindparam("of_kind"), tasks.c.leased_until_ms.is_(None))
+    .order_by(tasks.c.due_at_ms)
+    .limit(1)
 )
 
 
 def insert_many(connection: Connection, due: Sequence[tuple[TaskKind, str, int]]) -> None:
     """Store new tasks, (kind, subject, due at) each.
+
+    Versions start at the due time, not at nothing: a worker that slept on a lease of a task that was done and
+    made anew since, as a second submit is, must not find its version there again.
 
     Raises:
         IntegrityError: the subject has a task of that kind already.
@@ -117,7 +128,7 @@ def insert_many(connection: Connection, due: Sequence[tuple[TaskKind, str, int]]
                 "kind": kind.value,
                 "subject": subject,
                 "due_at_ms": at_ms,
-                "version": 0,
+                "version": at_ms % VERSIONS,
                 "tries": 0,
                 "memo": "{}",
             }
@@ -130,13 +141,14 @@ def claim(
     connection: Connection, *, kinds: Sequence[TaskKind], limit: int, now_ms: int, until_ms: int, holder: str
 ) -> list[Claim]:
     """Lease up to `limit` due tasks, the longest due first."""
-    asked = {"kinds": [kind.value for kind in kinds], "now_ms": now_ms, "limit": limit}
-    found = [tuple(row) for row in connection.execute(_CANDIDATES, asked)]
-    if not found:
-        return []
-    taken = connection.execute(
-        _CLAIM, {"found": found, "now_ms": now_ms, "until_ms": until_ms, "holder": holder}
-    )
+    due: list[tuple[int, str, str]] = []
+    for kind in kinds:
+        asked = {"of_kind": kind.value, "now_ms": now_ms, "limit": limit}
+        due += [(row.due_at_ms, row.kind, row.subject) for row in connection.execute(_CANDIDATES, asked)]
+    found: dict[str, list[str]] = {}
+    for _, of_kind, subject in sorted(due)[:limit]:
+        found.setdefault(of_kind, []).append(subject)
+    lease = {"now_ms": now_ms, "until_ms": until_ms, "holder": holder}
     claims = [
         Claim(
             kind=TaskKind(row.kind),
@@ -146,7 +158,8 @@ def claim(
             due_at_ms=row.due_at_ms,
             memo=_decode_memo(row.memo),
         )
-        for row in taken
+        for of_kind, subjects in found.items()
+        for row in connection.execute(_CLAIM, {**lease, "of_kind": of_kind, "found": subjects})
     ]
     return sorted(claims, key=lambda claim: claim.due_at_ms)
 
@@ -205,8 +218,8 @@ def drop(connection: Connection, subject: str, kinds: Sequence[TaskKind]) -> Non
 
 def next_due_ms(connection: Connection, kinds: Sequence[TaskKind]) -> int | None:
     """When the next task that nobody holds is due; None when there is none."""
-    found: int | None = connection.execute(_NEXT, {"kinds": [kind.value for kind in kinds]}).scalar()
-    return found
+    found = [connection.execute(_NEXT, {"of_kind": kind.value}).scalar() for kind in kinds]
+    return min((due_at_ms for due_at_ms in found if due_at_ms is not None), default=None)
 
 
 def _of(claim: Claim) -> dict[str, object]:

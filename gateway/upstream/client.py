@@ -28,13 +28,18 @@ class Reply(Struct, frozen=True, kw_only=True):
 class Client:
     """Sends with the account's credentials.
 
+    It speaks to the transport itself: an httpx.AsyncClient reads the Location of a redirect even when it does
+    not follow it, and a malformed one raises what is no `httpx.HTTPError`, after a paid request went out.
+
     Args:
-        http: over `net.GuardedTransport`; base URLs are the operator's own, so it needs no guard.
+        transport: a `net.GuardedTransport`; base URLs are the operator's own, so it needs no guard.
         timer: a monotonic clock, seconds.
     """
 
-    def __init__(self, http: httpx.AsyncClient, *, timer: Callable[[], float] = time.perf_counter) -> None:
-        self._http = http
+    def __init__(
+        self, transport: httpx.AsyncBaseTransport, *, timer: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._transport = transport
         self._timer = timer
 
     async def send(
@@ -71,7 +76,7 @@ class Client:
         if request.json is not None:
             content = msgspec.json.encode(request.json)
             headers.append(("Content-Type", "application/json"))
-        wire = self._http.build_request(
+        wire = httpx.Request(
             request.method,
             account.base_url + request.target,
             headers=headers,
@@ -79,7 +84,7 @@ class Client:
             # A stale keep-alive connection would put a paid request in doubt for nothing.
             extensions={DIAL: dial, FRESH: request.paid, DEADLINE_S: timeout_s},
         )
-        reply = await self._http.send(wire, stream=True)
+        reply = await self._transport.handle_async_request(wire)
         body = await read_whole(reply, MAX_BYTES)
         fields = {name.lower(): value for name, value in reply.headers.items()}
         return HttpResponse(status=reply.status_code, headers=fields, body=body)

@@ -79,10 +79,13 @@ def judge_error(error: Exception) -> Outcome:
     return Outcome.TLS if _caused_by_tls(error) else Outcome.CONNECTION
 
 
-def _caused_by_tls(error: BaseException | None) -> bool:
+def _caused_by_tls(error: BaseException) -> bool:
     """Whether OpenSSL's word stands behind `error`: `gateway.net` has one type for all failed connections."""
-    while error is not None:
-        if isinstance(error, ssl.SSLError):
+    seen: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in seen:  # an error raised from itself is its own cause
+        if isinstance(link, ssl.SSLError):
             return True
-        error = error.__cause__ or error.__context__
+        seen.append(link)
+        link = link.__cause__ or link.__context__
     return False

@@ -11,7 +11,7 @@ file repeats a submission, and `begin` refuses while any earlier attempt may be 
 
 from __future__ import annotations
 
-from gateway.errors import LeaseLost
+from gateway.errors import LeaseLost, StorageUnavailable
 from gateway.ids import ATTEMPT
 from gateway.jobs import transitions
 from gateway.jobs.job import LIVE, Attempt, AttemptState, Job, latest
@@ -57,13 +57,20 @@ class Submit:
         if before is not None and before.state is AttemptState.SUBMITTING:
             await tools.record.result(task.claim, self._unknown(before.id, DIED))
             return
+        now_ms = tools.clock.now_ms()
+        if (
+            now_ms >= task.job.state.deadline_at_ms
+        ):  # after a long stop this task may be claimed before the sweep
+            await tools.record.result(
+                task.claim, lambda job, found: transitions.deadline_passed(job, found, now_ms=now_ms)
+            )
+            return
         planned = plan(task.job.request, self._catalogue)
         if not planned.candidates:
             reasons = "; ".join(f"{one.provider}: {one.reason}" for one in planned.left_out)
             error = UpstreamError(
                 code=ErrorCode.NO_PROVIDER, message=f"no provider can take it now: {reasons}"
             )
-            now_ms = tools.clock.now_ms()
             await tools.record.result(
                 task.claim, lambda job, _: transitions.given_up(job, error=error, now_ms=now_ms)
             )
@@ -115,6 +122,17 @@ class Submit:
                 "submit.late", job_id=task.job.id, attempt_id=attempt.id, provider_ref=called.outcome.ref
             )
             await persist(lambda: self._tools.record.transition(task.job.id, decide))
+        except StorageUnavailable:
+            # It will be found submitting, and held; the log then has the only trace of what came of it.
+            ref = called.outcome.ref if isinstance(called.outcome, Made) else None
+            _log.error(
+                "submit.unrecorded",
+                job_id=task.job.id,
+                attempt_id=attempt.id,
+                outcome=said.outcome,
+                provider_ref=ref,
+            )
+            raise
 
     def _decide(
         self, task: JobTask, attempt: Attempt, account: UpstreamAccount, outcome: Submission

@@ -96,14 +96,8 @@ async def test_a_gzip_bomb_is_not_opened_and_the_status_counts(coding: bytes) ->
     assert "compressed" in sent.detail
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-    ],
-)
-async def test_a_body_that_breaks_off_does_not_undo_the_status(answer: bytes) -> None:
+async def test_a_body_that_breaks_off_does_not_undo_the_status() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx"
     async with receiver(answering(answer)) as there, sender() as webhooks:
         assert (await post(webhooks, there.url())).outcome is Outcome.DELIVERED
 
@@ -118,6 +112,8 @@ async def test_a_body_that_breaks_off_does_not_undo_the_status(answer: bytes) ->
         b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 5_000 + b"\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+        # In one piece with such a chunk, aiohttp's parser hands out no head either.
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     ],
 )
 async def test_what_is_no_answer_is_a_broken_connection(answer: bytes) -> None:
@@ -216,7 +212,6 @@ async def test_a_receiver_that_was_reached_before_is_looked_up_again() -> None:
         "https://[::1]/",
         "https://169.254.169.254/",
         "ftp://hooks.test/",
-        "https://hooks.test:99999/",
         "https://[::1/",
         "https://xn--a/",
         "/hook",
@@ -229,6 +224,13 @@ async def test_a_url_that_must_not_be_dialled_is_blocked_whatever_it_looks_like(
         sent = await post(webhooks, url)
     assert sent.outcome is Outcome.BLOCKED
     assert sent.detail
+    assert network.dialled == []
+
+
+async def test_a_port_that_is_none_is_not_dialled_and_raises_nothing() -> None:
+    network = Network()
+    async with sender(network) as webhooks:
+        assert (await post(webhooks, "https://hooks.test:99999/")).outcome is Outcome.CONNECTION
     assert network.dialled == []
 
 

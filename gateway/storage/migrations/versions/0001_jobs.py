@@ -140,7 +140,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("finished_at_ms IS NULL"),
         postgresql_where=sa.text("finished_at_ms IS NULL"),
     )
-    op.create_index("uq_jobs_owner_idempotency_key", "jobs", ["owner", "idempotency_key"], unique=True)
+    op.create_index("uq_jobs_idempotency_key_owner", "jobs", ["idempotency_key", "owner"], unique=True)
     op.create_table(
         "owners",
         sa.Column("name", sa.Text(), nullable=False),
@@ -160,4 +160,4 @@ def upgrade() -> None:
         sa.Column("memo", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("kind", "subject", name=op.f("pk_tasks")),
     )
-    op.create_index("ix_tasks_due_at_ms", "tasks", ["due_at_ms"], unique=False)
+    op.create_index("ix_tasks_kind_due_at_ms", "tasks", ["kind", "due_at_ms"], unique=False)

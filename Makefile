@@ -1,0 +1,59 @@
+# Everything a newcomer needs: `make demo`, then `make test`. `make help` lists the rest.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format lint types contracts openapi bench lock clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY) ## the main job, end to end, on real input (no account needed)
+	@$(BIN)/motion-gateway demo
+
+test: $(READY) ## every test
+	@$(BIN)/pytest
+
+check: $(READY) format lint types contracts openapi test ## format, lint, types, import contracts, API drift, tests
+
+format: $(READY) ## fail on unformatted code
+	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
+
+lint: $(READY) ## ruff, every rule but those with a written reason
+	@$(BIN)/ruff check --quiet .
+
+types: $(READY) ## mypy and basedpyright, both strict
+	@$(BIN)/mypy
+	@$(BIN)/basedpyright
+
+contracts: $(READY) ## who may import whom
+	@$(BIN)/lint-imports --no-cache
+
+openapi: $(READY) ## fail when openapi/openapi.json is not what the code says
+	@$(BIN)/motion-gateway openapi --check
+
+bench: $(READY) ## ours against bare Litestar, in one run; prints ratios
+	@$(BIN)/python tests/bench/run.py
+
+lock: ## renew requirements.lock (needs uv)
+	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements.lock
+
+clean: ## remove what was built
+	rm -rf .venv demo-output dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "setting up .venv (once, about a minute) ..."
+	@if command -v uv >/dev/null 2>&1; then \
+		uv venv --quiet --clear --python $(PYTHON) .venv \
+		&& uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock \
+		&& uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . ; \
+	else \
+		$(PYTHON) -m venv --clear .venv \
+		&& $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock \
+		&& $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
+	fi
+	@touch $@

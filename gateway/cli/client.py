@@ -1,0 +1,164 @@
+"""Asking a gateway over its API, and saying clearly why it did not do what was asked."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import TypeVar
+from urllib.parse import quote
+
+import click
+import httpx
+import msgspec
+from msgspec import Struct
+
+from gateway.cli.exits import Failed
+from gateway.errors import FieldProblem
+from gateway.jobs.view import JobView
+from gateway.service.jobs import TimelineView
+
+URL_VARIABLE, KEY_VARIABLE = "MOTION_GATEWAY_URL", "MOTION_GATEWAY_KEY"
+DEFAULT_URL = "http://127.0.0.1:8080"
+TIMEOUT_S = 30.0
+WATCH_S = 1.0
+
+T = TypeVar("T")
+
+
+class Answered(Struct, frozen=True):
+    """A job, and the document it came as."""
+
+    job: JobView
+    document: bytes
+
+
+class _Problem(Struct, frozen=True):
+    """RFC 9457, as much of it as is shown."""
+
+    title: str = ""
+    detail: str = ""
+    instance: str = ""
+    errors: tuple[FieldProblem, ...] = ()
+
+
+class GatewayClient:
+    """A gateway, seen from outside.
+
+    Args:
+        http: its base URL is the gateway's, its headers hold the key.
+    """
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+
+    async def submit(self, body: Mapping[str, object], *, idempotency_key: str) -> Answered:
+        """Post a job; doing so again with the same key and body makes no second one."""
+        return await self._job("POST", "/v1/jobs", json=body, headers={"Idempotency-Key": idempotency_key})
+
+    async def show(self, job_id: str) -> Answered:
+        """Read a job."""
+        return await self._job("GET", f"/v1/jobs/{quote(job_id, safe='')}")
+
+    async def cancel(self, job_id: str) -> Answered:
+        """Ask for a job's end."""
+        return await self._job("POST", f"/v1/jobs/{quote(job_id, safe='')}/cancel")
+
+    async def timeline(self, job_id: str) -> TimelineView:
+        """Read everything that happened to a job."""
+        response = await self._ask("GET", f"/v1/jobs/{quote(job_id, safe='')}/timeline")
+        return _decoded(response, TimelineView)
+
+    async def follow(
+        self, job_id: str, on_change: Callable[[JobView], None], *, every_s: float = WATCH_S
+    ) -> Answered:
+        """Read a job again and again until it ended."""
+        while True:
+            answered = await self.show(job_id)
+            on_change(answered.job)
+            if answered.job.status.terminal:
+                return answered
+            await asyncio.sleep(every_s)
+
+    async def _job(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answered:
+        response = await self._ask(method, path, json=json, headers=headers)
+        return Answered(_decoded(response, JobView), response.content)
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        try:
+            response = await self._http.request(method, path, json=json, headers=headers)
+        except httpx.ConnectError as error:
+            raise Failed(
+                f"nothing answers at {self._http.base_url} ({error}); is `motion-gateway serve` running?"
+                f" {URL_VARIABLE} says where it is"
+            ) from error
+        except httpx.HTTPError as error:
+            raise Failed(
+                f"{self._http.base_url} gave no answer ({str(error) or type(error).__name__})"
+            ) from error
+        if response.is_success:
+            return response
+        raise Failed(_told(response))
+
+
+@asynccontextmanager
+async def open_client() -> AsyncIterator[GatewayClient]:
+    """Return a client of the gateway that MOTION_GATEWAY_URL and MOTION_GATEWAY_KEY name."""
+    url = os.environ.get(URL_VARIABLE) or DEFAULT_URL
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not url.startswith(("http://", "https://")):
+        raise click.UsageError(f"{URL_VARIABLE} must be an http or https URL, such as {DEFAULT_URL}")
+    if not key.isascii():
+        raise click.UsageError(f"{KEY_VARIABLE} holds no API key; `motion-gateway keys create` makes one")
+    async with httpx.AsyncClient(
+        base_url=url, headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=TIMEOUT_S
+    ) as http:
+        yield GatewayClient(http)
+
+
+def _told(response: httpx.Response) -> str:
+    """Say what a problem document says: title, detail, each place, and where to look in the logs."""
+    try:
+        problem = msgspec.json.decode(response.content, type=_Problem)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        problem = _Problem()
+    if not problem.title:
+        return f"{response.url.copy_with(query=None)} answered {response.status_code}; is it a gateway?"
+    lines = [f"{problem.title} ({response.status_code})", *_details(problem)]
+    if response.status_code == 401:
+        lines.append(f"{KEY_VARIABLE} holds the key.")
+    if response.status_code >= 500 and problem.instance:
+        lines.append(f"Request id: {problem.instance}")
+    return "\n  ".join(lines)
+
+
+def _details(problem: _Problem) -> list[str]:
+    places = [f"{one.pointer}: {one.message}" for one in problem.errors]
+    # The detail often is the one message, or all places in a row.
+    repeated = {problem.title, "; ".join(places), "; ".join(one.message for one in problem.errors)}
+    return places if problem.detail.rstrip(".") in repeated else [problem.detail, *places]
+
+
+def _decoded(response: httpx.Response, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(response.content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Failed(
+            f"{response.url.copy_with(query=None)} answered what this version cannot read ({error});"
+            f" {URL_VARIABLE} must name a gateway of the same version"
+        ) from error

@@ -1,0 +1,139 @@
+"""`motion-gateway keys`: who may call, and as which owner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import msgspec
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from gateway.app import database_path
+from gateway.cli.configured import load_settings, settings_options, with_keys
+from gateway.cli.exits import Failed
+from gateway.cli.screen import open_console
+from gateway.jobs.view import instant
+from gateway.registry import load_adapters
+from gateway.service.keys import Scope
+from gateway.settings import Settings
+from gateway.storage.keys import KeyRow
+
+NAME_MAX = 64
+
+
+@click.group()
+def command() -> None:
+    """Create, list and revoke API keys; also while a gateway serves the database."""
+
+
+def _name(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
+    if not value.strip() or len(value) > NAME_MAX or not value.isprintable() or value != value.strip():
+        raise click.BadParameter(f"must be 1 to {NAME_MAX} printable characters, without blanks at the ends.")
+    return value
+
+
+@command.command()
+@click.option("--name", required=True, callback=_name, help="What the key is for.")
+@click.option(
+    "--owner",
+    callback=_name,
+    help="Whose jobs it posts and reads; an owner may have several keys.  [default: the name]",
+)
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice([scope.value for scope in Scope]),
+    default=[Scope.JOBS.value],
+    show_default=True,
+    help="What it may do; may be given again. operator: see and cancel all owners' jobs.",
+)
+@settings_options
+def create(
+    name: str, owner: str | None, scopes: tuple[str, ...], database: str | None, config: Path | None
+) -> None:
+    """Make a key: it alone goes to stdout, is shown this once and stored as a hash."""
+    settings = _settings(database, config)
+    chosen = [Scope(word) for word in dict.fromkeys(scopes)]
+    path = database_path(settings)
+    made = with_keys(settings, path, lambda keys: keys.create(name=name, owner=owner or name, scopes=chosen))
+    click.echo(made.key)
+    click.echo(f"{made.id} for owner {made.owner!r} in {path}; the key is shown this once", err=True)
+    if made.webhook_secret is not None:
+        click.echo(f"The owner is new. Its webhooks are signed with: {made.webhook_secret}", err=True)
+        click.echo("That secret, too, is shown this once.", err=True)
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@settings_options
+def list_keys(*, as_json: bool, database: str | None, config: Path | None) -> None:
+    """Show every key, revoked ones too; never the keys themselves."""
+    settings = _settings(database, config)
+    rows = with_keys(settings, _existing(settings), lambda keys: keys.all())
+    if as_json:
+        shown = {"keys": [_document(row) for row in rows]}
+        click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2))
+    elif rows:
+        _print_table(rows)
+    else:
+        click.echo("There is no key yet; `motion-gateway keys create --name NAME` makes one.", err=True)
+
+
+@command.command()
+@click.argument("key_id", metavar="ID")
+@settings_options
+def revoke(key_id: str, database: str | None, config: Path | None) -> None:
+    """End a key's life; a running gateway refuses it within 10 seconds."""
+    settings = _settings(database, config)
+    if not with_keys(settings, _existing(settings), lambda keys: keys.revoke(key_id)):
+        raise Failed(f"there is no active key {key_id!r}; `motion-gateway keys list` shows them")
+    click.echo(f"revoked {key_id}", err=True)
+
+
+def _settings(database: str | None, config: Path | None) -> Settings:
+    return load_settings(load_adapters(), config=config, database=database).settings
+
+
+def _existing(settings: Settings) -> Path:
+    """Return the database file; a mistyped name must not look like an empty list."""
+    path = database_path(settings)
+    if not path.exists():
+        raise Failed(f"there is no database at {path}; name it with --database or --config")
+    return path
+
+
+def _document(row: KeyRow) -> dict[str, object]:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "owner": row.owner,
+        "scopes": row.scopes.split(),
+        "created_at": instant(row.created_at_ms),
+        "revoked_at": None if row.revoked_at_ms is None else instant(row.revoked_at_ms),
+    }
+
+
+def _print_table(rows: Sequence[KeyRow]) -> None:
+    table = Table("ID", "Name", "Owner", "Scopes", "Created", "Revoked", box=box.SIMPLE_HEAD)
+    for row in rows:
+        cells = [
+            row.id,
+            row.name,
+            row.owner,
+            row.scopes,
+            _minute(row.created_at_ms),
+            _minute(row.revoked_at_ms),
+        ]
+        # As Text, since names may hold what rich takes for markup.
+        table.add_row(*map(Text, cells), style="dim" if row.revoked_at_ms else None)
+    open_console().print(table)
+
+
+def _minute(at_ms: int | None) -> str:
+    return "" if at_ms is None else instant(at_ms)[:16].replace("T", " ")

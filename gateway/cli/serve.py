@@ -1,0 +1,115 @@
+"""`motion-gateway serve`: the API and the worker in one process, until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import click
+import uvloop
+
+from gateway.api.auth import ANYBODY
+from gateway.api.server import build_server, url_of
+from gateway.app import Gateway
+from gateway.cli.banner import announce
+from gateway.cli.built_in import simulated
+from gateway.cli.configured import load_settings, settings_options
+from gateway.cli.running import Running, claim_port, start, stop_signal
+from gateway.clock import SystemClock
+from gateway.errors import SettingsError
+from gateway.registry import Registry, load_adapters, load_emulations
+from gateway.service.keys import Scope
+from gateway.settings import Settings
+from gateway.settings.hosts import is_loopback
+from gateway.simulator import Simulator, serve_simulator
+from gateway.telemetry import Redactor, configure
+from providers.contract.emulation import Rules
+
+RUN_S = 8.0
+POLL_SCALE = 0.1
+FIRST_KEY = "default"
+
+
+@click.command()
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65_535), help="TCP port; 0 takes a free one.  [default: 8080]")
+@settings_options
+def command(host: str | None, port: int | None, database: str | None, config: Path | None) -> None:
+    """Serve the API and carry out jobs, until SIGTERM or Ctrl-C; a second one does not wait.
+
+    On loopback it starts with nothing configured at all: it then makes a key, and the built-in simulator
+    answers instead of a provider.
+    """
+    registry = load_adapters()
+    more = {"server.host": host, "server.port": port}
+    settings = load_settings(registry, config=config, database=database, more=more).settings
+    uvloop.run(_serve(settings, registry))
+
+
+async def _serve(settings: Settings, registry: Registry) -> None:
+    async with AsyncExitStack() as stack:
+        settings = await _with_provider(settings, registry, stack)
+        # After the simulator's keys were made, so that they are taken out of the logs as well.
+        configure(settings.logs.format, settings.logs.level, Redactor(settings.secrets()), sys.stderr)
+        gateway = Gateway(settings, registry)
+        stack.push_async_callback(gateway.close)
+        listener = claim_port(settings.server.host, settings.server.port)
+        stack.callback(listener.close)
+        stopped = stop_signal()
+        await announce(gateway, url_of(listener), await _admit(gateway))
+        await gateway.start_worker()
+        server = await start(build_server(gateway.asgi, settings.server).config, listener)
+        await server.until(stopped)
+        await _stop(gateway, server)
+
+
+async def _with_provider(settings: Settings, registry: Registry, stack: AsyncExitStack) -> Settings:
+    """Return settings that have a provider: as loaded, or with the built-in simulator in its place."""
+    if settings.enabled_providers:
+        return settings
+    if any(provider.accounts for provider in settings.providers.values()):
+        raise SettingsError(
+            "every provider that has an account is switched off; set providers.<name>.enabled to true for one"
+        )
+    if not is_loopback(settings.server.host):
+        variables = ", ".join(spec.key_env for spec in registry.specs)
+        raise SettingsError(
+            f"no provider is configured: set at least one of {variables}. Without any, the built-in simulator"
+            f" stands in on loopback only, and server.host is {settings.server.host}"
+        )
+    emulations = load_emulations()
+    rules = Rules(allow_loopback_media=settings.media.allow_http)
+    simulator = Simulator(emulations, clock=SystemClock(), run_s=RUN_S, rules=rules)
+    server = await stack.enter_async_context(await serve_simulator(simulator))
+    settings = simulated(settings, emulations, url=server.url, poll_scale=POLL_SCALE)
+    if not settings.enabled_providers:
+        raise SettingsError("every provider is switched off; set providers.<name>.enabled to true for one")
+    return settings
+
+
+async def _admit(gateway: Gateway) -> list[str]:
+    """See to it that somebody may call; return the lines that tell of secrets just made."""
+    keys, settings = gateway.keys, gateway.settings
+    if not settings.auth.required:
+        # Its jobs may bear webhooks, which are signed with the owner's secret.
+        secret = await keys.ensure_owner(ANYBODY.owner)
+        return [] if secret is None else [f"Webhook secret  {secret}"]
+    if await keys.count():
+        return []
+    if not is_loopback(settings.server.host):
+        raise SettingsError(
+            f"no API key exists in {settings.database}: make one with `motion-gateway keys create --name NAME`"
+            f" (with the same --database or --config) before listening on {settings.server.host}"
+        )
+    made = await keys.create(name=FIRST_KEY, owner=FIRST_KEY, scopes=list(Scope))
+    lines = [f"API key         {made.key}"]
+    return lines if made.webhook_secret is None else [*lines, f"Webhook secret  {made.webhook_secret}"]
+
+
+async def _stop(gateway: Gateway, server: Running) -> None:
+    """Stop together: from here on it is not ready, takes no connection and claims no task."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(gateway.stop_worker())
+        tasks.create_task(server.stop())

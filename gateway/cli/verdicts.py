@@ -1,0 +1,173 @@
+"""What `check` looks at. Nothing is changed, made or paid; each check returns what it has to say."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from enum import StrEnum
+from importlib.metadata import entry_points
+
+from msgspec import Struct
+from sqlalchemy.exc import DatabaseError
+
+from gateway.app import database_path, media_policy, open_upstream, receiver_policy
+from gateway.cli.configured import inspect_file
+from gateway.clock import SystemClock
+from gateway.errors import SchemaRefused
+from gateway.registry import PROVIDERS_GROUP, Registry
+from gateway.settings import Loaded, Settings
+from gateway.settings.hosts import is_loopback
+from gateway.settings.load import DEFAULT
+from gateway.storage.keys import count_active
+from gateway.storage.sqlite import open_engine
+from gateway.telemetry import Redactor
+from gateway.upstream.accounts import UpstreamAccount, accounts_of
+from gateway.upstream.calls import Calls
+from gateway.upstream.client import Client, Reply
+from providers.conformance.exchanges import load_exchanges
+from providers.conformance.verdict import check
+
+SOUND_SQLITE = (3, 51, 3)
+"""From here on a WAL that one connection resets while another commits is not damaged. The gateway checkpoints
+from its one writer only, so that older versions are safe with it alone."""
+FINDINGS_SHOWN = 10
+
+
+class Mark(StrEnum):
+    """How a check came out."""
+
+    OK = "ok"
+    NOTE = "note"
+    """Worth knowing; nothing is wrong."""
+    FINDING = "finding"
+    """Wrong: `check` exits 1."""
+
+
+class Verdict(Struct, frozen=True):
+    """One line of the table."""
+
+    area: str
+    name: str
+    mark: Mark
+    text: str
+
+
+def check_settings(loaded: Loaded, registry: Registry) -> Iterator[Verdict]:
+    """Tell where each setting that is not at its default came from, and whether `serve` can start on them."""
+    given = {key: origin for key, origin in loaded.origins.items() if origin != DEFAULT}
+    for key, origin in sorted(given.items()):
+        yield Verdict("settings", key, Mark.OK, f"from {origin}")
+    if not given:
+        yield Verdict("settings", "all", Mark.OK, "at their defaults")
+    settings = loaded.settings
+    enabled = settings.enabled_providers
+    variables = ", ".join(spec.key_env for spec in registry.specs)
+    if enabled:
+        yield Verdict("settings", "providers", Mark.OK, ", ".join(enabled))
+    elif is_loopback(settings.server.host):
+        simulated = f"none is configured: serve would use the built-in simulator; to use one, set {variables}"
+        yield Verdict("settings", "providers", Mark.NOTE, simulated)
+    else:
+        yield Verdict("settings", "providers", Mark.FINDING, f"none is configured; set one of {variables}")
+    if not settings.auth.required:
+        yield Verdict("settings", "auth", Mark.NOTE, "no key is asked for: everybody here may do everything")
+
+
+def check_database(settings: Settings) -> Iterator[Verdict]:
+    """Look at the file, its schema, its keys, and SQLite itself."""
+    path = database_path(settings)
+    if not path.exists():
+        yield Verdict("database", "file", Mark.NOTE, f"{path} does not exist yet; serve makes it")
+    try:
+        state = inspect_file(path)
+    except SchemaRefused as error:
+        yield Verdict("database", "schema", Mark.FINDING, str(error))
+    else:
+        if path.exists():
+            pending = ", ".join(state.pending)
+            mark, text = (Mark.NOTE, f"serve will apply {pending}") if pending else (Mark.OK, state.head)
+            yield Verdict("database", "schema", mark, text)
+            if not pending:
+                yield _keys(settings)
+    version = sqlite3.sqlite_version
+    if sqlite3.sqlite_version_info < SOUND_SQLITE:
+        sound = ".".join(map(str, SOUND_SQLITE))
+        text = f"{version}; before {sound} no other program may write to the file while it is served"
+        yield Verdict("database", "SQLite", Mark.NOTE, text)
+    else:
+        yield Verdict("database", "SQLite", Mark.OK, version)
+
+
+def _keys(settings: Settings) -> Verdict:
+    try:
+        engine = open_engine(database_path(settings), begin="BEGIN")
+        with closing(engine.connect()) as connection, connection.begin():
+            active = count_active(connection)
+    except DatabaseError as error:
+        return Verdict("database", "keys", Mark.FINDING, f"cannot be read: {error.orig}")
+    if active or not settings.auth.required:
+        return Verdict("database", "keys", Mark.OK, f"{active} active")
+    if is_loopback(settings.server.host):
+        return Verdict("database", "keys", Mark.NOTE, "none is active; serve will make one")
+    text = "none is active, and serve refuses to start without; run `motion-gateway keys create`"
+    return Verdict("database", "keys", Mark.FINDING, text)
+
+
+async def check_credentials(settings: Settings, registry: Registry) -> list[Verdict]:
+    """Make each account's free call, where its provider has one."""
+    accounts = accounts_of(settings, registry.adapters).all()
+    redact = Redactor(settings.secrets()).text
+    verdicts: list[Verdict] = []
+    async with open_upstream() as http:
+        calls = Calls(Client(http), SystemClock(), redact, lambda *_: None)
+        for account in accounts:
+            verdict = _credential(account, await calls.probe(account))
+            verdicts.append(Verdict(verdict.area, verdict.name, verdict.mark, redact(verdict.text)))
+    return verdicts or [Verdict("credentials", "all", Mark.NOTE, "there is no account")]
+
+
+def _credential(account: UpstreamAccount, reply: Reply | None) -> Verdict:
+    spec = account.adapter.spec
+
+    def verdict(mark: Mark, text: str) -> Verdict:
+        return Verdict("credentials", f"{spec.name} ({account.name})", mark, text)
+
+    if reply is None:
+        return verdict(Mark.NOTE, f"{spec.title} has no free call; the first job will tell")
+    response = reply.response
+    if response is None:
+        return verdict(Mark.FINDING, f"{account.base_url} gave no answer: {reply.failure}")
+    if response.successful:
+        return verdict(Mark.OK, f"accepted by {account.base_url}")
+    failure = account.adapter.parse_failure(response)
+    told = f"{response.status}{f', {failure.message}' if failure.message else ''}"
+    if response.status in {401, 403}:
+        return verdict(Mark.FINDING, f"the key is refused ({told}); renew {spec.key_env}")
+    if response.status == 429 or response.status >= 500:
+        return verdict(Mark.NOTE, f"{account.base_url} answered {told}; try again later")
+    return verdict(Mark.FINDING, f"{account.base_url} answered {told}; is the base URL right?")
+
+
+def check_adapters(registry: Registry, names: Iterable[str]) -> Iterator[Verdict]:
+    """Run the conformance checks over adapters and their exchange files."""
+    packages = {point.name: point.module for point in entry_points(group=PROVIDERS_GROUP)}
+    for name in names:
+        try:
+            exchanges = load_exchanges(packages[name])
+        except ValueError as error:
+            yield Verdict("conformance", name, Mark.FINDING, str(error))
+            continue
+        findings = check(registry.adapters[name], exchanges)
+        for finding in findings[:FINDINGS_SHOWN]:
+            yield Verdict("conformance", name, Mark.FINDING, str(finding))
+        if len(findings) > FINDINGS_SHOWN:
+            yield Verdict("conformance", name, Mark.FINDING, f"and {len(findings) - FINDINGS_SHOWN} more")
+        if not findings:
+            yield Verdict("conformance", name, Mark.OK, f"{len(exchanges)} exchanges")
+
+
+def check_policy(settings: Settings) -> Iterator[Verdict]:
+    """Tell what may be dialled, and which media URLs are taken."""
+    yield Verdict("outbound", "webhooks", Mark.OK, receiver_policy(settings).describe())
+    yield Verdict("outbound", "media", Mark.OK, media_policy(settings).describe())

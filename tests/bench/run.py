@@ -1,0 +1,159 @@
+"""Ours against bare Litestar, in the same run: durable accept and read, with 100,000 jobs stored.
+
+The server is pinned to one core and the client to another; rounds alternate, so that a machine whose speed
+drifts shifts both. Absolute rates are of this machine; the ratios are the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import uvloop
+from load import drive
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from seed import seed
+
+HERE = Path(__file__).parent
+CONNECTIONS = (16, 64)
+BODY = (
+    b'{"character":{"type":"image","url":"https://media.example.com/hero.png"},'
+    b'"reference":{"type":"video","url":"https://media.example.com/act.mp4","duration_s":8.5},'
+    b'"ratio":"9:16","expression_intensity":4,"metadata":{"order":"8812","tenant":"north"}}'
+)
+
+
+class Server:
+    """One server process."""
+
+    def __init__(self, role: str, *arguments: str) -> None:
+        with __import__("socket").create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "server.py"), role, str(self.port), *arguments],
+            stderr=subprocess.DEVNULL if role == "bare" else open(os.devnull, "wb"),
+        )
+
+    async def ready(self) -> None:
+        """Wait until it accepts connections."""
+        for _ in range(300):
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            except OSError:
+                await asyncio.sleep(0.1)
+            else:
+                writer.close()
+                return
+        raise SystemExit("the server did not start")
+
+    def cpu_s(self) -> float:
+        """CPU seconds it has used."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def stop(self) -> None:
+        """End it."""
+        self._process.terminate()
+        self._process.wait()
+
+
+def post(key: str) -> "itertools.count[int] | object":
+    """Return a maker of POSTs, each with an Idempotency-Key of its own."""
+    numbers = itertools.count()
+    stamp = f"{time.time_ns():x}".encode()
+    head = (
+        b"POST /v1/jobs HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer %s\r\n"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\nIdempotency-Key: " % (key.encode(), len(BODY))
+    )
+    return lambda: b"%s%s-%d\r\n\r\n%s" % (head, stamp, next(numbers), BODY)
+
+
+def get(key: str, ids: list[str]) -> object:
+    """Return a maker of GETs of random jobs."""
+    choose = random.Random(7).choice  # noqa: S311  (which job is read is no secret)
+    tail = b" HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer %s\r\n\r\n" % key.encode()
+    return lambda: b"GET /v1/jobs/" + choose(ids).encode() + tail
+
+
+async def measure(server: Server, connections: int, seconds: float, make: object) -> tuple[float, float]:
+    """Return answers a second, and the part of its core that the server was busy."""
+    cpu, started = server.cpu_s(), time.perf_counter()
+    answers = await drive(server.port, connections, seconds, make)  # type: ignore[arg-type]
+    elapsed = time.perf_counter() - started
+    if set(answers) - {200, 202}:
+        raise SystemExit(f"unexpected answers: {answers}")
+    return sum(answers.values()) / elapsed, (server.cpu_s() - cpu) / elapsed
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=100_000, help="jobs stored before")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each round")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    console = Console()
+    with tempfile.TemporaryDirectory() as folder, Progress(console=console, transient=True) as progress:
+        database = Path(folder, "bench.db")
+        task = progress.add_task("storing jobs", total=arguments.jobs)
+        key, ids = await seed(database, arguments.jobs, lambda count: progress.update(task, completed=count))
+        ours, bare = Server("ours", str(database)), Server("bare")
+        try:
+            await asyncio.gather(ours.ready(), bare.ready())
+            rows = await rounds(progress, ours, bare, key, ids, arguments)
+        finally:
+            ours.stop()
+            bare.stop()
+    table = Table(title=f"{arguments.jobs:,} jobs stored, every POST durable (synchronous=FULL), logging on")
+    for column in ("", "connections", "ours /s", "bare /s", "ratio", "core busy: ours", "bare"):
+        table.add_column(column, justify="left" if not column else "right")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+async def rounds(
+    progress: Progress, ours: Server, bare: Server, key: str, ids: list[str], arguments: argparse.Namespace
+) -> list[tuple[str, ...]]:
+    """Alternate between the two servers and return the medians."""
+    plans = [(name, count) for name in ("POST", "GET") for count in CONNECTIONS]
+    task = progress.add_task("measuring", total=len(plans) * arguments.rounds * 2)
+    rows = []
+    for name, connections in plans:
+        pairs = []
+        for _ in range(arguments.rounds):
+            pair = []
+            for server in (bare, ours):
+                make = post(key) if name == "POST" else get(key, ids)
+                pair.append(await measure(server, connections, arguments.seconds, make))
+                progress.advance(task)
+            pairs.append(pair)
+        ratio = statistics.median(one[1][0] / one[0][0] for one in pairs)
+        figures = [statistics.median(pair[side][part] for pair in pairs) for side, part in ((1, 0), (0, 0), (1, 1), (0, 1))]
+        rows.append(
+            (
+                name,
+                str(connections),
+                f"{figures[0]:,.0f}",
+                f"{figures[1]:,.0f}",
+                f"{ratio:.2f}",
+                f"{figures[2]:.0%}",
+                f"{figures[3]:.0%}",
+            )
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    uvloop.run(main())
