@@ -9,14 +9,21 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable
-
-from gateway.clock import Clock
+from typing import Protocol
 
 JOB, ATTEMPT, DELIVERY, MESSAGE, TASK, EXCHANGE, REQUEST, KEY = (
     "job", "att", "dlv", "msg", "tsk", "exc", "req", "key",
 )  # fmt: skip
 
 _FORM = re.compile(r"[a-z]{3}_[0-9a-f]{32}")
+
+
+class Stamp(Protocol):
+    """What says when; a `gateway.clock.Clock` does."""
+
+    def now_ms(self) -> int:
+        """Wall clock, milliseconds since 1970-01-01 UTC."""
+        ...
 
 
 class Ids:
@@ -27,7 +34,7 @@ class Ids:
         random_bits: gives that many random bits; tests pass a seeded generator's.
     """
 
-    def __init__(self, clock: Clock, random_bits: Callable[[int], int] = secrets.randbits) -> None:
+    def __init__(self, clock: Stamp, random_bits: Callable[[int], int] = secrets.randbits) -> None:
         self._clock = clock
         self._random_bits = random_bits
 
