@@ -1,4 +1,4 @@
-"""A load generator that costs little: raw HTTP/1.1 over kept-alive connections, answers counted, not parsed."""
+"""A load generator that costs little: raw HTTP/1.1 over kept connections, answers counted, not parsed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Connection(asyncio.Protocol):
         self._done(int(head[9:12]))
         self._send()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio's signature)
         if not self.closed.done():
             self.closed.set_result(None)
 

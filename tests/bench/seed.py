@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -33,7 +34,7 @@ async def seed(path: Path, count: int, told: Callable[[int], None]) -> tuple[str
     for start in range(0, count, BATCH):
         jobs = [_job(ids.new(JOB), clock.now_ms()) for _ in range(min(BATCH, count - start))]
         attempts = [_attempt(ids.new(ATTEMPT), job) for job in jobs]
-        await store.database.write(lambda connection, j=jobs, a=attempts: _insert(connection, j, a))  # type: ignore[misc]
+        await store.database.write(partial(_insert, jobs=jobs, attempts=attempts))
         made += [job.id for job in jobs]
         told(len(made))
     await store.database.close()
@@ -59,7 +60,11 @@ def _job(job_id: str, now_ms: int) -> Job:
             started_at_ms=now_ms,
             finished_at_ms=now_ms + 60_000,
             outputs=(
-                Output(url=url + f"out/{job_id}.mp4", content_type="video/mp4", expires_at_ms=now_ms + 86_400_000),
+                Output(
+                    url=url + f"out/{job_id}.mp4",
+                    content_type="video/mp4",
+                    expires_at_ms=now_ms + 86_400_000,
+                ),
             ),
         ),
         progress=1.0,
@@ -86,15 +91,12 @@ def _attempt(attempt_id: str, job: Job) -> Attempt:
 
 
 def _insert(connection: Connection, jobs: list[Job], attempts: list[Attempt]) -> None:
-    job_rows.insert_many(
-        connection, [job_rows.row_of(job, idempotency_key=f"seed-{job.id}", fingerprint="0" * 64) for job in jobs]
-    )
-    event_rows.insert_many(
-        connection,
-        [
-            {"job_id": job.id, "sequence": 1, "at_ms": job.created_at_ms, "type": "job.accepted", "data": "{}"}
-            for job in jobs
-        ],
-    )
+    rows = [job_rows.row_of(job, idempotency_key=f"seed-{job.id}", fingerprint="0" * 64) for job in jobs]
+    events = [
+        {"job_id": job.id, "sequence": 1, "at_ms": job.created_at_ms, "type": "job.accepted", "data": "{}"}
+        for job in jobs
+    ]
+    job_rows.insert_many(connection, rows)
+    event_rows.insert_many(connection, events)
     for attempt in attempts:
         attempt_rows.insert_one(connection, attempt)
