@@ -135,7 +135,7 @@ def lock_file(path: Path) -> ServingLock:
         lock.acquire()
     except OSError as error:
         raise SettingsError(
-            f"database: {path} cannot be locked ({error.strerror}); name a file in a folder that can be written"
+            f"database: {path} cannot be locked ({error.strerror}); name one in a folder that can be written"
         ) from error
     return lock
 
@@ -270,7 +270,8 @@ class Gateway:
             provider_routes(self.catalogue, door),
             *ops_routes(ops),
         ]
-        return build_api(routes, ids=self._ids, metrics=self.metrics)
+        # A request's id guards nothing, so its randomness need not come from the operating system.
+        return build_api(routes, ids=Ids(self._clock, random.getrandbits), metrics=self.metrics)
 
     def _terms(self) -> Terms:
         return Terms(

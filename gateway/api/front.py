@@ -11,7 +11,8 @@ from gateway.api.problems import problem_body
 from gateway.api.replies import PROBLEM
 from gateway.errors import Refusal
 from gateway.ids import REQUEST, Ids
-from gateway.telemetry import Metrics, bound, get_logger
+from gateway.telemetry import Metrics, get_logger
+from gateway.telemetry.logs import request_id as logged_request
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -71,15 +72,16 @@ class Front:
                 message["headers"] = [*headers, header]
             await send(message)
 
-        with bound(request_id=request_id):
-            try:
-                await self._app(inner, receive, answer)
-            except Exception as error:  # noqa: BLE001  (the last resort: no input gives a bare 500)
-                _log.exception("http.failed", error=str(error))
-                if status == 0:
-                    await _answer_internal(answer, request_id)
-            finally:
-                self._observe(inner, scope["method"], status, time.perf_counter() - started)
+        token = logged_request.set(request_id)
+        try:
+            await self._app(inner, receive, answer)
+        except Exception as error:  # noqa: BLE001  (the last resort: no input gives a bare 500)
+            _log.exception("http.failed", error=str(error))
+            if status == 0:
+                await _answer_internal(answer, request_id)
+        finally:
+            self._observe(inner, scope["method"], status, time.perf_counter() - started)
+            logged_request.reset(token)
 
     def _name(self, scope: Scope) -> str:
         for name, value in scope["headers"]:

@@ -1,10 +1,11 @@
 """The command `motion-gateway`: what people and scripts start.
 
 One file a command: `serve`, `simulate`, `migrate`, `check`, `keys`, `openapi`, the folder `demo`, and the
-client's `submit`, `watch` and `cancel`. Read `root` first: it lists them, and loads the one that is asked for.
-What commands share: `exits` (exit codes), `configured` (settings and database as options and files name them),
-`running` (servers inside this process), `built_in` (the simulator as the provider), `client` and `progress`
-(asking a gateway about jobs, showing how they go), `verdicts` (what `check` looks at).
+client's `submit`, `watch` and `cancel`. Read `root` first: it lists them and loads the one asked for.
+What commands share: `exits` (exit codes), `configured` (settings and database as the user names them),
+`running` (servers inside this process), `built_in` (the simulator as the provider), `client` and `outcome`
+(asking a gateway about jobs), `screen` (tables, progress). `banner` is what `serve` says at start, and
+`verdicts` what `check` looks at.
 
 Answers go to stdout, so that scripts can read them; everything said to people goes to stderr, but for
 `serve`, `demo` and `simulate`, whose logs have stderr to themselves.

@@ -26,9 +26,7 @@ async def announce(gateway: Gateway, url: str, secrets: Sequence[str]) -> None:
     _line("URL", url)
     _line("API", f"{url}/docs")
     _line("Database", f"{settings.database} ({gateway.store.path.resolve()})")
-    for label, account in zip(_labels("Providers"), gateway.accounts.all(), strict=False):
-        mark = click.style("  simulated", fg="yellow") if account.simulated else ""
-        _line(label, f"{account.adapter.spec.name} ({account.name})  {account.base_url}{mark}")
+    _tell_providers(gateway)
     _line("Webhooks", gateway.receivers.describe())
     _line("Media", gateway.media.describe())
     _line("Keys", await _keys(gateway))
@@ -45,8 +43,13 @@ async def announce(gateway: Gateway, url: str, secrets: Sequence[str]) -> None:
 _KEEP = "Keep them: they are shown this once. The secret verifies the webhooks of this key's jobs."
 
 
-def _labels(first: str) -> list[str]:
-    return [first, *[""] * 1000]
+def _tell_providers(gateway: Gateway) -> None:
+    accounts = gateway.accounts.all()
+    names = [f"{account.adapter.spec.name} ({account.name})" for account in accounts]
+    width = max(map(len, names))
+    for place, (name, account) in enumerate(zip(names, accounts, strict=True)):
+        mark = click.style("  simulated", fg="yellow") if account.simulated else ""
+        _line("" if place else "Providers", f"{name.ljust(width)}  {account.base_url}{mark}")
 
 
 def _line(label: str, text: str) -> None:

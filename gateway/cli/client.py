@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeVar
 from urllib.parse import quote
@@ -18,6 +18,7 @@ from gateway.cli.exits import Failed
 from gateway.errors import FieldProblem
 from gateway.jobs.view import JobView
 from gateway.service.jobs import TimelineView
+from gateway.settings.hosts import is_loopback
 
 URL_VARIABLE, KEY_VARIABLE = "MOTION_GATEWAY_URL", "MOTION_GATEWAY_KEY"
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -32,6 +33,10 @@ class Answered(Struct, frozen=True):
 
     job: JobView
     document: bytes
+
+
+class NoAnswer(Failed):
+    """A request went out, or may have, and nothing came back: what it asked for may have been done."""
 
 
 class _Problem(Struct, frozen=True):
@@ -108,7 +113,7 @@ class GatewayClient:
                 f" {URL_VARIABLE} says where it is"
             ) from error
         except httpx.HTTPError as error:
-            raise Failed(
+            raise NoAnswer(
                 f"{self._http.base_url} gave no answer ({str(error) or type(error).__name__})"
             ) from error
         if response.is_success:
@@ -117,7 +122,7 @@ class GatewayClient:
 
 
 @asynccontextmanager
-async def open_client() -> AsyncIterator[GatewayClient]:
+async def open_client() -> AsyncGenerator[GatewayClient]:
     """Return a client of the gateway that MOTION_GATEWAY_URL and MOTION_GATEWAY_KEY name."""
     url = os.environ.get(URL_VARIABLE) or DEFAULT_URL
     key = os.environ.get(KEY_VARIABLE, "").strip()
@@ -125,10 +130,20 @@ async def open_client() -> AsyncIterator[GatewayClient]:
         raise click.UsageError(f"{URL_VARIABLE} must be an http or https URL, such as {DEFAULT_URL}")
     if not key.isascii():
         raise click.UsageError(f"{KEY_VARIABLE} holds no API key; `motion-gateway keys create` makes one")
-    async with httpx.AsyncClient(
-        base_url=url, headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=TIMEOUT_S
-    ) as http:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async with open_http(url, headers=headers) as http:
         yield GatewayClient(http)
+
+
+def open_http(
+    url: str, *, headers: Mapping[str, str] | None = None, timeout_s: float = TIMEOUT_S
+) -> httpx.AsyncClient:
+    """Return a client with this base URL. For loopback it asks no proxy that the environment names."""
+    try:
+        outside = not is_loopback(httpx.URL(url).host)
+    except httpx.InvalidURL as error:
+        raise Failed(f"{url} is not a URL ({error})") from error
+    return httpx.AsyncClient(base_url=url, headers=headers, timeout=timeout_s, trust_env=outside)
 
 
 def _told(response: httpx.Response) -> str:
@@ -141,7 +156,7 @@ def _told(response: httpx.Response) -> str:
         return f"{response.url.copy_with(query=None)} answered {response.status_code}; is it a gateway?"
     lines = [f"{problem.title} ({response.status_code})", *_details(problem)]
     if response.status_code == 401:
-        lines.append(f"{KEY_VARIABLE} holds the key.")
+        lines.append(f"The key is taken from {KEY_VARIABLE}.")
     if response.status_code >= 500 and problem.instance:
         lines.append(f"Request id: {problem.instance}")
     return "\n  ".join(lines)

@@ -74,9 +74,9 @@ def inspect_file(path: Path) -> SchemaState:
         SchemaRefused: it is newer than this version, damaged, or no database at all.
     """
     try:
-        with closing(open_engine(path if path.exists() else Path(":memory:")).connect()) as connection:
-            with connection.begin():
-                return inspect_schema(connection)
+        engine = open_engine(path if path.exists() else Path(":memory:"))
+        with closing(engine.connect()) as connection, connection.begin():
+            return inspect_schema(connection)
     except DatabaseError as error:
         raise SchemaRefused(f"{path} cannot be used as a database: {error.orig}") from error
 

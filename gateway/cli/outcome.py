@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
+from contextlib import suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import click
 import httpx
 import msgspec
 
-from gateway.cli.client import Answered, GatewayClient
+from gateway.cli.client import Answered, GatewayClient, open_http
 from gateway.cli.exits import Failed
 from gateway.cli.screen import job_progress, open_console, printable, word_of
 from gateway.jobs.view import JobView, OutputView
@@ -70,14 +71,13 @@ async def save(outputs: list[OutputView], path: Path) -> None:
     """
     if not outputs:
         raise Failed("the job has no output any more")
-    part: Path | None = None
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            part = Path(file.name)
+        with part.open("xb") as file:
             async with (
-                httpx.AsyncClient(timeout=DOWNLOAD_S, follow_redirects=True) as http,
-                http.stream("GET", outputs[0].url) as response,
+                open_http(outputs[0].url, timeout_s=DOWNLOAD_S) as http,
+                http.stream("GET", outputs[0].url, follow_redirects=True) as response,
             ):
                 if response.status_code != 200:
                     raise Failed(f"the output's address answered {response.status_code}; it may have expired")
@@ -89,5 +89,6 @@ async def save(outputs: list[OutputView], path: Path) -> None:
     except OSError as error:
         raise Failed(f"{path}: {error.strerror}") from error
     finally:
-        if part is not None:
+        # Whatever stopped it, a half file is of no use to anybody.
+        with suppress(OSError):
             part.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -33,7 +33,7 @@ def open_console(*, stderr: bool = False) -> Console:
 
 
 @contextmanager
-def job_progress(console: Console) -> Iterator[Show]:
+def job_progress(console: Console) -> Generator[Show]:
     """Show jobs as they go: a bar each on a terminal, else a line for each step."""
     if not console.is_terminal:
         yield _Lines(console).show
@@ -49,7 +49,7 @@ def job_progress(console: Console) -> Iterator[Show]:
 
 
 @contextmanager
-def busy(console: Console, text: str) -> Iterator[Callable[[str], None]]:
+def busy(console: Console, text: str) -> Generator[Callable[[str], None]]:
     """Show that something is under way; yields what changes the text. Nothing where nobody watches."""
     if not console.is_terminal:
         yield lambda _: None
@@ -62,13 +62,13 @@ def busy(console: Console, text: str) -> Iterator[Callable[[str], None]]:
 
 
 def word_of(job: JobView) -> str:
-    """Say in a few words how a job stands: `running 42 %`, `held (submission_unknown)`, `failed (timeout)`."""
+    """Say how a job stands: `running 42%`, `held (submission_unknown)`, `failed (timeout)`."""
     if job.held is not None:
         return f"held ({job.held.reason})"
     if job.error is not None:
         return f"{job.status} ({job.error.code})"
     if job.status is JobStatus.RUNNING and job.progress is not None:
-        return f"{job.status} {job.progress:4.0%}"
+        return f"{job.status} {job.progress:.0%}"
     return str(job.status)
 
 

@@ -100,8 +100,8 @@ async def _admit(gateway: Gateway) -> list[str]:
         return []
     if not is_loopback(settings.server.host):
         raise SettingsError(
-            f"no API key exists in {settings.database}: make one with `motion-gateway keys create --name NAME`"
-            f" (with the same --database or --config) before listening on {settings.server.host}"
+            f"no API key exists in {settings.database}: make one with `motion-gateway keys create --name"
+            f" NAME` (with the same --database or --config) before listening on {settings.server.host}"
         )
     made = await keys.create(name=FIRST_KEY, owner=FIRST_KEY, scopes=list(Scope))
     lines = [f"API key         {made.key}"]

@@ -11,9 +11,12 @@ from urllib.parse import urlsplit
 import click
 
 from gateway.api.semantics import RATIO_NAMES
-from gateway.cli.client import open_client
+from gateway.cli.client import NoAnswer, open_client
+from gateway.cli.exits import Failed
 from gateway.cli.outcome import print_document, see_through
 from providers.contract.motion import CharacterType, Ratio
+
+KEY_MAX = 255
 
 
 def _media_url(_ctx: click.Context, _option: click.Parameter, value: str) -> str:
@@ -22,6 +25,12 @@ def _media_url(_ctx: click.Context, _option: click.Parameter, value: str) -> str
             f"{value!r} is not a URL. Local files are not supported yet: put the file where the provider can"
             " fetch it over https, and give that URL."
         )
+    return value
+
+
+def _visible(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not (value.isascii() and value.isprintable() and 0 < len(value) <= KEY_MAX):
+        raise click.BadParameter(f"must be 1 to {KEY_MAX} visible ASCII characters.")
     return value
 
 
@@ -50,7 +59,10 @@ def _media_url(_ctx: click.Context, _option: click.Parameter, value: str) -> str
 )
 @click.option("--webhook-url", metavar="URL", help="Whom to tell how it ended.")
 @click.option(
-    "--idempotency-key", metavar="KEY", help="Makes a repetition safe.  [default: a new one, which is shown]"
+    "--idempotency-key",
+    callback=_visible,
+    metavar="KEY",
+    help="Makes a repetition safe.  [default: a new one, which is shown]",
 )
 @click.option("--wait", is_flag=True, help="Follow the job to its end.")
 @click.option(
@@ -94,7 +106,11 @@ async def _submit(
     # Told before anything is sent: whoever is cut off needs it in order to ask again.
     click.echo(f"Idempotency-Key: {key}", err=True)
     async with open_client() as client:
-        answered = await client.submit(body, idempotency_key=key)
+        try:
+            answered = await client.submit(body, idempotency_key=key)
+        except NoAnswer as error:
+            hint = f"repeat it with --idempotency-key {key}, which never makes a second job"
+            raise Failed(f"{error.message}; {hint}") from error
         job = answered.job
         click.echo(f"{job.id} accepted{' (simulated)' if job.simulated else ''}", err=True)
         if wait:

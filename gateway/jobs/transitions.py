@@ -154,7 +154,9 @@ def observed(job: Job, attempt: Attempt, *, update: Update, spec: Spec, now_ms: 
             after = replace(after, state=AttemptState.FAILED, finished_at_ms=now_ms, error=update.error)
             return _settled(job, after, JobStatus.FAILED, now_ms)
         case JobStatus.CANCELLED:
-            return cancelled_upstream(job, after, now_ms=now_ms)
+            # Where a cancel only detaches, the word says nothing of the run behind it.
+            detached = spec.cancel is not None and not spec.cancel.stops
+            return cancelled_upstream(job, after, now_ms=now_ms, may_bill=detached)
 
 
 def lost(job: Job, attempt: Attempt, *, now_ms: int) -> Step:

@@ -39,12 +39,18 @@ class Batched(Generic[Item, Result]):
     async def _drain(self) -> None:
         try:
             while self._waiting:
-                # One turn of the loop, in which every request that has arrived by now gets here.
-                await asyncio.sleep(0)
+                await self._gather()
                 batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
                 await self._carry_out(batch)
         finally:
             self._task = None
+
+    async def _gather(self) -> None:
+        """Give the loop turns as long as each brings more: what has arrived by now gets into this batch."""
+        seen = 0
+        while seen < len(self._waiting) < self._limit:
+            seen = len(self._waiting)
+            await asyncio.sleep(0)
 
     async def _carry_out(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:

@@ -42,16 +42,26 @@ OnCommit = Callable[[float, int], None]
 """Told after each commit: seconds it took, operations in it."""
 
 
-def open_engine(path: Path, *, begin: str = "BEGIN IMMEDIATE") -> Engine:
-    """Return an engine whose connections are set up for this program and begin transactions with `begin`."""
+def open_engine(
+    path: Path, *, begin: str = "BEGIN IMMEDIATE", busy_timeout_ms: int = BUSY_TIMEOUT_MS
+) -> Engine:
+    """Return an engine whose connections are set up for this program.
+
+    Args:
+        path: the file.
+        begin: how a transaction begins; `BEGIN` is a snapshot that waits for nobody, and can then only read.
+        busy_timeout_ms: how long another process's transaction is waited for, milliseconds.
+    """
     engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"check_same_thread": False})
 
     def set_up(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # the driver then begins nothing by itself
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        connection.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
         connection.execute("PRAGMA journal_mode = WAL")  # stays with the file; costs nothing once set
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
+        if begin == "BEGIN":
+            connection.execute("PRAGMA query_only = ON")
 
     def start(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
@@ -98,10 +108,14 @@ class SQLiteDatabase:
     Args:
         path: the file; its schema is already as it should be.
         on_commit: told about each commit.
+        busy_timeout_ms: how long a commit waits for another process's transaction, milliseconds.
     """
 
-    def __init__(self, path: Path, *, on_commit: OnCommit | None = None) -> None:
+    def __init__(
+        self, path: Path, *, on_commit: OnCommit | None = None, busy_timeout_ms: int = BUSY_TIMEOUT_MS
+    ) -> None:
         self._path = path
+        self._busy_timeout_ms = busy_timeout_ms
         self._on_commit = on_commit
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._questions: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -154,32 +168,35 @@ class SQLiteDatabase:
         return result
 
     def _read_loop(self) -> None:
-        engine = open_engine(self._path, begin="BEGIN")
-        with contextlib.closing(engine.connect()) as connection:
-            connection.exec_driver_sql("PRAGMA query_only = ON")
-            connection.rollback()
-            while (job := self._questions.get()) is not None:
-                try:
-                    with connection.begin():
-                        job.run(connection, alone=True)
-                except DBAPIError as error:
-                    job.fail(_translated(error))
-                except BaseException as error:  # noqa: BLE001  (whatever it is, its waiter hears it)
-                    job.fail(error)
-                _deliver([job])
+        engine = open_engine(self._path, begin="BEGIN", busy_timeout_ms=self._busy_timeout_ms)
+        connection: Connection | None = None
+        while (job := self._questions.get()) is not None:
+            connection = connection or _connect(engine, [job])
+            if connection is None:
+                continue
+            try:
+                with connection.begin():
+                    job.run(connection, alone=True)
+            except DBAPIError as error:
+                job.fail(_translated(error))
+            except BaseException as error:  # noqa: BLE001  (whatever it is, its waiter hears it)
+                job.fail(error)
+            _deliver([job])
+        if connection is not None:
+            connection.close()
 
     def _write_loop(self) -> None:
-        engine = open_engine(self._path)
-        with contextlib.closing(engine.connect()) as connection:
-            while True:
-                first = self._queue.get()
-                if first is None:
-                    return
-                batch, stop = self._gather(first)
+        engine = open_engine(self._path, busy_timeout_ms=self._busy_timeout_ms)
+        connection: Connection | None = None
+        stop = False
+        while not stop and (first := self._queue.get()) is not None:
+            batch, stop = self._gather(first)
+            connection = connection or _connect(engine, batch)
+            if connection is not None:
                 self._commit(connection, batch)
                 self._checkpoint(connection)
-                if stop:
-                    return
+        if connection is not None:
+            connection.close()
 
     def _gather(self, first: _Job) -> tuple[list[_Job], bool]:
         batch = [first]
@@ -263,6 +280,17 @@ class _Job:
             self.future.set_exception(self._error)
         else:
             self.future.set_result(self._result)
+
+
+def _connect(engine: Engine, waiting: list[_Job]) -> Connection | None:
+    """Open the file; when it cannot be, those who wait hear it, and whoever comes next makes it try again."""
+    try:
+        return engine.connect()
+    except DBAPIError as error:
+        for job in waiting:
+            job.fail(_translated(error))
+        _deliver(waiting)
+        return None
 
 
 def _deliver(batch: list[_Job]) -> None:

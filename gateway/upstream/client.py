@@ -53,6 +53,8 @@ class Client:
             response = await self._exchange(account, request, options, dial, timeout_s)
         except httpx.HTTPError as error:
             failure = str(error) or type(error).__name__
+        except (httpx.InvalidURL, UnicodeError) as error:  # it could not even be written down
+            failure = type(error).__name__  # a UnicodeError holds the header, and so the key
         return Reply(
             response=response, failure=failure, connected=dial.connected, duration_s=self._timer() - started
         )

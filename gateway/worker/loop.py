@@ -95,8 +95,9 @@ class Worker:
         self._idle_s = idle_s
         self._stop_s = stop_s
         self._under_way: dict[asyncio.Task[None], Claim] = {}
-        self._loops: list[asyncio.Task[None]] = []
-        self._stopping = False
+        self._lanes: list[asyncio.Task[None]] = []
+        self._duties: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
         self._events: list[asyncio.Event] = []
 
     def start(self, lanes: Sequence[Lane[Any]], duties: Sequence[tuple[float, Duty]]) -> None:
@@ -106,8 +107,8 @@ class Worker:
             lanes: kinds of work.
             duties: what is done again and again, with the seconds between.
         """
-        self._loops = [
-            *(asyncio.create_task(self._run_lane(lane)) for lane in lanes),
+        self._lanes = [asyncio.create_task(self._run_lane(lane)) for lane in lanes]
+        self._duties = [
             *(asyncio.create_task(self._repeat(interval_s, duty)) for interval_s, duty in duties),
             asyncio.create_task(self._repeat(self._heartbeat_s, self._heartbeat)),
             asyncio.create_task(self._measure_lag()),
@@ -115,19 +116,18 @@ class Worker:
 
     async def stop(self) -> None:
         """Claim no more, let what is under way finish for `stop_s`, give the rest back."""
-        self._stopping = True
+        self._stopping.set()
         for event in self._events:
             event.set()
-        if self._under_way:
-            await asyncio.wait(set(self._under_way), timeout=self._stop_s)
+        # The lanes too: one may be claiming just now, and gives back what it gets.
+        if self._lanes:
+            await asyncio.wait({*self._under_way, *self._lanes}, timeout=self._stop_s)
         left = dict(self._under_way)
-        for task in (*left, *self._loops):
+        ending = (*left, *self._lanes, *self._duties)
+        for task in ending:
             task.cancel()
-        await asyncio.gather(*left, *self._loops, return_exceptions=True)
-        if left:
-            with suppress(StorageUnavailable):  # then the leases lapse by themselves
-                await self._dispatch.release(list(left.values()))
-            _log.warning("worker.given_back", tasks=len(left))
+        await asyncio.gather(*ending, return_exceptions=True)
+        await self._release(list(left.values()))
 
     @property
     def busy(self) -> int:
@@ -138,7 +138,7 @@ class Worker:
         wake = self._wakeups()
         self._events.append(wake)
         active: set[asyncio.Task[None]] = set()
-        while not self._stopping:
+        while not self._stopping.is_set():
             wake.clear()
             room = lane.limit - len(active)
             try:
@@ -147,6 +147,12 @@ class Worker:
             except StorageUnavailable as error:
                 _log.error("worker.storage", error=str(error))
                 tasks, pause_s = [], PAUSE_AFTER_FAILURE_S
+            except Exception as error:  # noqa: BLE001  (a lane that ended would leave its jobs lying for ever)
+                _log.exception("worker.claim_failed", error=str(error))
+                tasks, pause_s = [], PAUSE_AFTER_FAILURE_S
+            if self._stopping.is_set():  # nothing is begun any more: a paid call would be cut off
+                await self._release([claimed.claim for claimed in tasks])
+                return
             for claimed in tasks:
                 running = asyncio.create_task(self._carry_out(lane, claimed))
                 self._under_way[running] = claimed.claim
@@ -186,10 +192,19 @@ class Worker:
                 Due(claim=claim, due_at_ms=due_at_ms, tries=tries, memo=claim.memo), progress=None
             )
 
+    async def _release(self, claims: Sequence[Claim]) -> None:
+        if not claims:
+            return
+        with suppress(StorageUnavailable):  # then the leases lapse by themselves
+            await self._dispatch.release(claims)
+        _log.warning("worker.given_back", tasks=len(claims))
+
     async def _heartbeat(self) -> None:
         claims = list(self._under_way.values())
         if claims:
             for lost in await self._dispatch.heartbeat(claims):
+                if not any(claim is lost for claim in self._under_way.values()):
+                    continue  # done meanwhile
                 # Its result will be refused; a paid call under way cannot be recalled, and is left to end.
                 _log.warning("worker.lease_gone", task=lost.kind, subject=lost.subject)
 

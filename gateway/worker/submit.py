@@ -58,9 +58,8 @@ class Submit:
             await tools.record.result(task.claim, self._unknown(before.id, DIED))
             return
         now_ms = tools.clock.now_ms()
-        if (
-            now_ms >= task.job.state.deadline_at_ms
-        ):  # after a long stop this task may be claimed before the sweep
+        if now_ms >= task.job.state.deadline_at_ms:
+            # After a long stop a task may be claimed before the sweep has looked: nothing is bought any more.
             await tools.record.result(
                 task.claim, lambda job, found: transitions.deadline_passed(job, found, now_ms=now_ms)
             )
@@ -117,7 +116,7 @@ class Submit:
         except LeaseLost:
             if not isinstance(called.outcome, Made):
                 raise
-            # Another worker took the task and declared the attempt unknown; here is the proof that settles it.
+            # Another worker took the task and declared the attempt unknown; here is proof that settles it.
             _log.error(
                 "submit.late", job_id=task.job.id, attempt_id=attempt.id, provider_ref=called.outcome.ref
             )

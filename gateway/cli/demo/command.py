@@ -55,7 +55,8 @@ def command(*, character: Path | None, reference: Path | None, output: Path, as_
         played = uvloop.run(_play(Path(folder), inputs, output, console))
     elapsed_s = round(time.monotonic() - began, 1)
     if as_json:
-        click.echo(msgspec.json.encode({"jobs": [one.result for one in played], "elapsed_s": elapsed_s}))
+        document = msgspec.json.encode({"jobs": [one.result for one in played], "elapsed_s": elapsed_s})
+        click.echo(msgspec.json.format(document, indent=2))
     else:
         _tell(console, played, elapsed_s)
 
@@ -90,25 +91,23 @@ def _introduce(console: Console, stage: Stage, inputs: DemoInputs) -> None:
         "receiver": f"{stage.receiver_url}: the inputs, and the webhooks",
         "character": f"{inputs.character.name} ({inputs.character_type})",
         "reference": f"{inputs.reference.name} ({inputs.duration_s:.1f} s)",
-        "turned on": f"for this demo only: {_opened()}",
+        "turned on": "for this demo only:",
     }
     console.print(Text("Motion Gateway, end to end on this machine", style="bold"))
     for label, text in rows.items():
         console.print(Text.assemble(("  " + label.ljust(11), "dim"), text), soft_wrap=True)
+    for key, value in OPENED.items():
+        shown = ", ".join(value) if isinstance(value, tuple) else str(value).lower()
+        console.print(Text(f"{'':13}{key} = {shown}"))
     console.print()
-
-
-def _opened() -> str:
-    def shown(value: object) -> str:
-        return str(value).lower() if isinstance(value, bool) else ", ".join(map(str, [*value]))  # type: ignore[call-overload]
-
-    return ", ".join(f"{key} = {shown(value)}" for key, value in OPENED.items())
 
 
 def _tell(console: Console, played: list[Played], elapsed_s: float) -> None:
     console.print()
     for one in played:
-        console.print(timeline_table(one.provider, one.timeline))
+        console.print(Text(one.provider, style="bold"))
+        console.print(timeline_table(one.timeline))
+        console.print()
     for one in played:
         webhook, film = one.result.webhook, one.result.output
         tries = "at the first try" if webhook.attempts == 1 else f"at try {webhook.attempts}"

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Final
 
-import httpx
 from msgspec import Struct
 
 from gateway.api.server import build_server
 from gateway.app import Gateway
 from gateway.cli.built_in import simulated
-from gateway.cli.client import GatewayClient
+from gateway.cli.client import GatewayClient, open_http
 from gateway.cli.demo.inputs import DemoInputs
 from gateway.cli.demo.receiver import WEBHOOKS, Receiver
 from gateway.cli.running import claim_port, plain_config, start
@@ -29,11 +28,11 @@ HOST = "127.0.0.1"
 RUN_S = 4.0
 POLL_SCALE = 0.04
 OWNER = "demo"
-OPENED = {
+OPENED: Final[Mapping[str, bool | tuple[str, ...]]] = {
     "media.allow_http": True,
-    "media.allowed_networks": ["127.0.0.0/8"],
+    "media.allowed_networks": ("127.0.0.0/8",),
     "webhooks.allow_http": True,
-    "webhooks.allowed_networks": ["127.0.0.0/8"],
+    "webhooks.allowed_networks": ("127.0.0.0/8",),
 }
 """What is turned on so that plain http on loopback is let through; closed by default."""
 
@@ -52,7 +51,7 @@ class Stage(Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def open_stage(folder: Path, inputs: DemoInputs) -> AsyncIterator[Stage]:
+async def open_stage(folder: Path, inputs: DemoInputs) -> AsyncGenerator[Stage]:
     """Start it all, with a new database in `folder`; stop it all in the end."""
     registry, emulations, clock = load_adapters(), load_emulations(), SystemClock()
     files = {file.name: file for file in (inputs.character, inputs.reference)}
@@ -76,7 +75,7 @@ async def open_stage(folder: Path, inputs: DemoInputs) -> AsyncIterator[Stage]:
         serving = await start(build_server(gateway.asgi, settings.server).config, claim_port(HOST, 0))
         stack.push_async_callback(serving.stop)
         headers = {"Authorization": f"Bearer {made.key}"}
-        http = await stack.enter_async_context(httpx.AsyncClient(base_url=serving.url, headers=headers))
+        http = await stack.enter_async_context(open_http(serving.url, headers=headers))
         yield Stage(
             url=serving.url,
             client=GatewayClient(http),
@@ -85,7 +84,6 @@ async def open_stage(folder: Path, inputs: DemoInputs) -> AsyncIterator[Stage]:
             simulator_url=simulating.url,
             providers=settings.enabled_providers,
         )
-        await asyncio.sleep(0)
 
 
 def _settings(registry: Registry, folder: Path) -> Settings:

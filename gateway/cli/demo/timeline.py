@@ -6,7 +6,6 @@ from datetime import datetime
 
 import msgspec
 from msgspec import Raw
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -16,13 +15,12 @@ from gateway.service.jobs import DeliveryEntry, EventEntry, ExchangeEntry, Timel
 _STYLES = {EventEntry: "", ExchangeEntry: "dim", DeliveryEntry: "cyan"}
 
 
-def timeline_table(title: str, timeline: TimelineView) -> Table:
+def timeline_table(timeline: TimelineView) -> Table:
     """Return the table."""
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_header=False
-    )
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(no_wrap=True)
+    table = Table(box=None, show_header=False)
+    # Where the terminal is narrow, it is the last column that gives way.
+    table.add_column(justify="right", no_wrap=True, min_width=7)
+    table.add_column(no_wrap=True, min_width=18)
     table.add_column(no_wrap=True, overflow="ellipsis")
     began = _instant(timeline.entries[0].at) if timeline.entries else 0.0
     for entry in timeline.entries:
@@ -37,17 +35,14 @@ def _words(entry: EventEntry | ExchangeEntry | DeliveryEntry) -> tuple[str, str]
         case EventEntry():
             return entry.type, _note(entry.data)
         case ExchangeEntry():
-            asked = entry.request.partition("\n")[0]
+            asked = entry.request.partition("\n")[0].partition("?")[0]
             status = entry.status or "no answer"
             return f"  {entry.operation}", f"{asked} -> {status}, {entry.outcome}, {entry.duration_ms} ms"
         case DeliveryEntry(number=0):
-            return f"  {entry.type}", f"webhook {entry.webhook_id} written for {entry.url}"
+            return "  webhook", f"{entry.type} written for {entry.url}"
         case DeliveryEntry():
             status = entry.status or "no answer"
-            return (
-                f"  {entry.type}",
-                f"try {entry.number} -> {status}, {entry.outcome}, {entry.duration_ms} ms",
-            )
+            return "  webhook", f"try {entry.number} -> {status}, {entry.outcome}, {entry.duration_ms} ms"
 
 
 def _note(data: Raw) -> str:

@@ -163,7 +163,8 @@ def test_auto_is_for_people_on_a_terminal_only() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["httpx", "httpcore", "httpcore.connection", "aiohttp.access", "uvicorn.access"]
+    "name",
+    ["httpx", "httpcore", "httpcore.connection", "aiohttp.access", "uvicorn.access", "alembic.runtime"],
 )
 def test_loggers_that_write_whole_urls_are_quiet(name: str) -> None:
     stream = started(level="debug")
@@ -176,7 +177,7 @@ def test_the_standard_librarys_loggers_come_out_in_the_same_form() -> None:
     logging.getLogger("uvicorn").addHandler(logging.StreamHandler())
     started(stream=stream)
     with bound(job="job_1"):
-        logging.getLogger("alembic.runtime").info("upgrade %d", 3)
+        logging.getLogger("alembic.runtime").warning("upgrade %d", 3)
     logging.getLogger("uvicorn").warning("x")
     logging.getLogger("asyncio").error("y")
     assert [line["logger"] for line in lines(stream)] == ["alembic.runtime", "uvicorn", "asyncio"]

@@ -1,0 +1,68 @@
+"""What tests of whole gateways share. The one conftest there is: mypy takes no two modules of one name."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from importlib.metadata import entry_points
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from gateway.clock import SystemClock
+from gateway.simulator import Simulator, SimulatorServer, media, serve_simulator, studio
+
+# Modules of these folders are imported by tests of other folders.
+sys.path += [str(Path(__file__).with_name(folder)) for folder in ("flows", "store")]
+
+from running_gateway import RunningGateway, StartGateway, StartSimulator, open_gateway
+
+pytest_plugins = ("store_stage",)  # a database, and the services over it
+
+# Decoding the same samples anew for every simulator would take most of these tests' time.
+_measured = functools.cache(media.measure)
+
+
+@pytest.fixture
+async def simulator_server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StartSimulator]:
+    """Start simulators of every emulation installed; they stop with the test.
+
+    The factory takes `Simulator`'s own options, and `port`; unless they say otherwise jobs run 0.2 s, without
+    real films.
+    """
+    monkeypatch.setattr(studio, "measure", _measured)
+    async with AsyncExitStack() as stack:
+
+        async def start(port: int = 0, **options: Any) -> SimulatorServer:
+            emulations = {
+                point.name: point.load() for point in entry_points(group="motion_gateway.emulations")
+            }
+            chosen: dict[str, Any] = {
+                "clock": SystemClock(),
+                "run_s": 0.2,
+                "render": False,
+                "random_bits": Random(7).getrandbits,  # noqa: S311 - the same refs in every run
+            }
+            simulator = Simulator(emulations, **(chosen | options))
+            return await stack.enter_async_context(await serve_simulator(simulator, port=port))
+
+        yield start
+
+
+@pytest.fixture
+async def start_gateway(simulator_server: StartSimulator, tmp_path: Path) -> AsyncIterator[StartGateway]:
+    """Run gateways with simulated providers; both stop with the test.
+
+    The factory takes `open_gateway`'s options, and `simulator`, a mapping of `Simulator`'s.
+    """
+    async with AsyncExitStack() as stack:
+
+        async def start(*, simulator: dict[str, Any] | None = None, **options: Any) -> RunningGateway:
+            served = await simulator_server(**(simulator or {}))
+            return await stack.enter_async_context(open_gateway(tmp_path, served, **options))
+
+        yield start

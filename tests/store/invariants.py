@@ -1,0 +1,134 @@
+"""What must be true of a SQLite database whatever was done to the process: for use after every fault."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from gateway.jobs.history import replay_attempts, replay_state
+from gateway.jobs.job import Attempt, AttemptState, JobRequest, JobState
+from gateway.jobs.transitions import ENDED, TaskKind
+from gateway.storage import tables
+from gateway.storage.sqlite import open_engine
+
+Row = dict[str, Any]
+
+_ENDS = set(ENDED.values())
+
+
+def check_invariants(path: Path) -> int:
+    """Check every job, event, attempt, task and delivery; return how many jobs there are.
+
+    The file may be in use: all is read from one snapshot.
+
+    Raises:
+        AssertionError: an invariant does not hold; the message names the job and the rule.
+    """
+    with closing(open_engine(path, begin="BEGIN").connect()) as connection, connection.begin():
+        jobs = _rows(connection, "jobs")
+        by_job: dict[str, dict[str, list[Row]]] = {row["id"]: {} for row in jobs}
+        for name in ("events", "attempts", "deliveries"):
+            for row in _rows(connection, name):
+                assert row["job_id"] in by_job, f"{name}: a row of {row['job_id']}, which does not exist"
+                by_job[row["job_id"]].setdefault(name, []).append(row)
+        tasks: dict[str, set[str]] = {}
+        for row in _rows(connection, "tasks"):
+            tasks.setdefault(row["subject"], set()).add(row["kind"])
+    for job in jobs:
+        of_job = by_job[job["id"]]
+        _check_job(job, of_job.get("events", []), of_job.get("attempts", []), tasks.get(job["id"], set()))
+        _check_deliveries(job, of_job.get("events", []), of_job.get("deliveries", []), tasks)
+    return len(jobs)
+
+
+def _check_job(job: Row, events: list[Row], attempts: list[Row], tasks: set[str]) -> None:
+    name = job["id"]
+    events.sort(key=lambda row: row["sequence"])
+    numbers = [row["sequence"] for row in events]
+    assert numbers == list(range(1, job["sequence"] + 1)), f"{name}: gaps in its sequence: {numbers}"
+    data = [msgspec.json.decode(row["data"]) for row in events]
+    state = msgspec.json.decode(job["state"], type=JobState)
+    replayed = replay_state(one["state"] for one in data if "state" in one)
+    assert replayed == state, f"{name}: its log replays to {replayed}, its row says {state}"
+    _check_columns(job, state)
+    documents = [msgspec.json.decode(row["document"], type=Attempt) for row in attempts]
+    tried = {attempt.id: attempt for attempt in documents}
+    retried = replay_attempts(one["attempt"] for one in data if "attempt" in one)
+    assert retried == tried, f"{name}: its log replays to {retried}, its attempts are {tried}"
+    for row, attempt in zip(attempts, documents, strict=True):
+        assert (row["state"], row["ref"]) == (attempt.state, attempt.ref), f"{name}: columns of {attempt.id}"
+    _check_end(name, state, [row["type"] for row in events], data)
+    _check_attempts(name, sorted(documents, key=lambda one: one.number), state)
+    _check_tasks(name, sorted(documents, key=lambda one: one.number), state, tasks)
+
+
+def _check_columns(job: Row, state: JobState) -> None:
+    columns = (
+        job["status"],
+        job["provider"],
+        job["deadline_at_ms"],
+        job["finished_at_ms"],
+        job["hold_until_ms"],
+    )
+    held_until_ms = None if state.held is None else state.held.until_ms
+    expected = (state.status, state.provider, state.deadline_at_ms, state.finished_at_ms, held_until_ms)
+    assert columns == expected, f"{job['id']}: its columns {columns} do not match its state {expected}"
+
+
+def _check_end(name: str, state: JobState, types: list[str], data: list[Row]) -> None:
+    ends = [index for index, kind in enumerate(types) if kind in _ENDS]
+    assert len(ends) == int(state.status.terminal), f"{name} is {state.status} after {types}"
+    assert state.status.terminal == (state.finished_at_ms is not None), f"{name}: when did it finish?"
+    if ends:
+        assert types[ends[0]] == ENDED[state.status], f"{name} is {state.status} after {types}"
+        changed = {key for one in data[ends[0] + 1 :] for key in one.get("state", {})}
+        assert changed <= {"provider_may_bill"}, f"{name}: {changed} changed after its end"
+
+
+def _check_attempts(name: str, attempts: list[Attempt], state: JobState) -> None:
+    numbers = [attempt.number for attempt in attempts]
+    assert numbers == list(range(1, len(attempts) + 1)), f"{name}: its attempts have the numbers {numbers}"
+    for earlier in attempts[:-1]:
+        assert earlier.state is AttemptState.REFUSED, (
+            f"{name}: {earlier.id} is {earlier.state}, and another submission followed it"
+        )
+    in_doubt = bool(attempts) and attempts[-1].state is AttemptState.UNKNOWN
+    held = state.held is not None
+    assert held == (in_doubt and not state.status.terminal), f"{name}: held is {held}, in doubt {in_doubt}"
+
+
+def _check_tasks(name: str, attempts: list[Attempt], state: JobState, tasks: set[str]) -> None:
+    last = attempts[-1].state if attempts else None
+    if state.status.terminal:
+        assert tasks <= {TaskKind.CANCEL}, f"{name} has ended, and {tasks} are still to be done"
+    elif state.held is None:
+        needed = TaskKind.POLL if last is AttemptState.ACCEPTED else TaskKind.SUBMIT
+        wanted = {needed, TaskKind.CANCEL} if state.cancel_requested_at_ms is not None else {needed}
+        assert tasks & wanted, f"{name} is lost: its attempt is {last}, and its tasks are {tasks}"
+
+
+def _check_deliveries(job: Row, events: list[Row], deliveries: list[Row], tasks: dict[str, set[str]]) -> None:
+    name = job["id"]
+    webhook = msgspec.json.decode(job["request"], type=JobRequest).webhook
+    wanted = [
+        (row["sequence"], row["type"])
+        for row in events
+        if webhook is not None and row["type"] in webhook.events
+    ]
+    frozen = sorted((row["sequence"], row["type"]) for row in deliveries)
+    assert frozen == wanted, f"{name}: deliveries {frozen}, but the receiver is to hear of {wanted}"
+    for row in deliveries:
+        body = msgspec.json.decode(row["body"])
+        told = (body["type"], body["sequence"], body["data"]["id"])
+        assert told == (row["type"], row["sequence"], name), f"{name}: {row['id']} tells of {told}"
+        pending = row["state"] == "pending"
+        due = TaskKind.DELIVER in tasks.get(row["id"], set())
+        assert pending == due, f"{name}: {row['id']} is {row['state']}; has it a task? {due}"
+
+
+def _rows(connection: Connection, name: str) -> list[Row]:
+    return [dict(row) for row in connection.execute(select(tables.metadata.tables[name])).mappings()]

@@ -1,0 +1,192 @@
+"""A migrated database and the services over it, with a clock that tests own.
+
+A second engine is one more entry in `ENGINES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from pathlib import Path
+from random import Random
+from typing import TypeVar
+
+import pytest
+from job_examples import NOW_MS, a_request, a_spec
+from msgspec.structs import replace
+from sqlalchemy import Connection, Table, select
+
+from gateway.ids import Ids
+from gateway.jobs.job import Attempt, AttemptState, Job, JobRequest
+from gateway.jobs.transitions import TaskKind
+from gateway.routing.catalogue import Catalogue, Offer
+from gateway.service.dispatch import Dispatch, JobTask
+from gateway.service.intake import Intake, NewJob
+from gateway.service.jobs import Jobs
+from gateway.service.keys import Keys
+from gateway.service.record import Record, Recorded
+from gateway.storage import attempts as attempt_rows
+from gateway.storage import jobs as job_rows
+from gateway.storage import tables
+from gateway.storage.engine import Database
+from gateway.storage.schema import migrate
+from gateway.storage.sealing import Sealer
+from gateway.storage.sqlite import SQLiteDatabase, open_engine
+
+T = TypeVar("T")
+
+LEASE_S = 20.0
+
+
+class StoppedClock:
+    """Stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.ms = NOW_MS
+
+    def now_ms(self) -> int:
+        return self.ms
+
+    def monotonic_s(self) -> float:
+        return self.ms / 1000
+
+    def advance(self, seconds: float) -> None:
+        self.ms += round(seconds * 1000)
+
+
+def migrated_file(folder: Path) -> Path:
+    """A SQLite file with this version's schema."""
+    path = folder / "gateway.db"
+    with closing(open_engine(path).connect()) as connection, connection.begin():
+        migrate(connection)
+    return path
+
+
+@asynccontextmanager
+async def sqlite(folder: Path) -> AsyncIterator[Database]:
+    """Open a fresh file."""
+    opened = SQLiteDatabase(migrated_file(folder))
+    yield opened
+    await opened.close()
+
+
+Opens = Callable[[Path], AbstractAsyncContextManager[Database]]
+
+ENGINES: dict[str, Opens] = {"sqlite": sqlite}
+
+
+@pytest.fixture(params=sorted(ENGINES))
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    """An empty database of this version's schema, on every engine."""
+    opens = ENGINES[request.param]
+    async with opens(tmp_path) as opened:
+        yield opened
+
+
+class Stage:
+    """The services over one database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.clock = StoppedClock()
+        self.ids = Ids(self.clock, Random(7).getrandbits)  # noqa: S311 - the same ids in every run
+        self.sealer = Sealer("a key for tests")
+        self.heard: list[Recorded] = []
+        self.accepted: list[Job] = []
+        self.catalogue = Catalogue(offers=(Offer(spec=a_spec(), account="default"),))
+        self.record = Record(database, self.clock, self.ids, self)
+        self.jobs = Jobs(database, self.clock, self.record)
+        self.keys = Keys(database, self.clock, self.ids, self.sealer)
+        self.dispatch = self.worker("first")
+        self.intake = self.taking(self.catalogue)
+
+    def recorded(self, recorded: Recorded) -> None:
+        """Hear, as the record's listener."""
+        self.heard.append(recorded)
+
+    def taking(self, catalogue: Catalogue) -> Intake:
+        """Make an intake over another catalogue."""
+        return Intake(
+            self.database,
+            self.clock,
+            self.ids,
+            self.sealer,
+            catalogue=catalogue,
+            on_accepted=self.accepted.append,
+        )
+
+    def worker(self, holder: str) -> Dispatch:
+        """Make what another worker leases with."""
+        return Dispatch(self.database, self.clock, holder=holder, lease_s=LEASE_S)
+
+    async def accept(self, request: JobRequest | None = None, **changes: object) -> str:
+        """Store a job of alice's and return its id."""
+        new = NewJob(
+            owner="alice",
+            request=request or a_request(),
+            metadata={},
+            webhook_secret=None,
+            idempotency_key=None,
+            fingerprint="0" * 64,
+        )
+        return (await self.intake.accept(replace(new, **changes))).job_id
+
+    async def claim(self, kind: TaskKind | None = None) -> JobTask:
+        """Claim the one task that is due."""
+        (task,) = await self.dispatch.claim_jobs(10)
+        assert kind is None or task.claim.kind is kind
+        return task
+
+    async def job(self, job_id: str) -> Job:
+        """Read a job's row."""
+        found = await self.database.read(lambda connection: job_rows.load(connection, job_id))
+        assert found is not None
+        return found
+
+    async def attempts(self, job_id: str) -> tuple[Attempt, ...]:
+        """Read a job's attempts."""
+        found = await self.database.read(lambda connection: attempt_rows.load_of(connection, [job_id]))
+        return found.get(job_id, ())
+
+    async def states(self, job_id: str) -> list[AttemptState]:
+        """Read how a job's attempts stand."""
+        return [attempt.state for attempt in await self.attempts(job_id)]
+
+    async def tasks(self) -> list[tuple[str, int]]:
+        """Read the kind and due time (milliseconds from the test's beginning) of every task."""
+        rows = await self.rows(tables.tasks)
+        return sorted((str(row["kind"]), int(str(row["due_at_ms"])) - NOW_MS) for row in rows)
+
+    async def events(self, job_id: str) -> list[str]:
+        """Read the types of a job's events."""
+        rows = [row for row in await self.rows(tables.events) if row["job_id"] == job_id]
+        return [str(row["type"]) for row in sorted(rows, key=lambda row: int(str(row["sequence"])))]
+
+    async def rows(self, table: Table) -> list[dict[str, object]]:
+        """Read a whole table."""
+        return await self.database.read(lambda connection: rows_of(connection, table))
+
+    async def everything(self) -> dict[str, list[dict[str, object]]]:
+        """Read every table, to see that nothing changed."""
+
+        def operation(connection: Connection) -> dict[str, list[dict[str, object]]]:
+            return {table.name: rows_of(connection, table) for table in tables.metadata.sorted_tables}
+
+        return await self.database.read(operation)
+
+
+def rows_of(connection: Connection, table: Table) -> list[dict[str, object]]:
+    """Read a whole table in the order of its primary key."""
+    statement = select(table).order_by(*table.primary_key.columns)
+    return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+def types_of(recorded: Sequence[Recorded]) -> list[str]:
+    """Name the events of these transitions."""
+    return [event.type for one in recorded for event in one.events]
+
+
+@pytest.fixture
+def stage(database: Database) -> Stage:
+    """The services over an empty database."""
+    return Stage(database)
