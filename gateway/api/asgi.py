@@ -79,7 +79,10 @@ def _failed(request: AnyRequest, error: Exception) -> Response[bytes]:
 def _framework(request: AnyRequest, error: HTTPException) -> Response[bytes]:
     """Translate what the framework refuses by itself: unknown paths, wrong methods, odd path parameters."""
     if isinstance(error, MethodNotAllowedException):
-        headers = {name.title(): value for name, value in (error.headers or {}).items()}
+        # Litestar does not name HEAD here; `Front` serves it wherever there is GET.
+        methods = {name for value in (error.headers or {}).values() for name in value.split(", ")}
+        methods |= {"HEAD"} if "GET" in methods else set()
+        headers = {"Allow": ", ".join(sorted(methods))}
         detail = f"{request.method} is not possible here."
         return problem_reply(Refusal("method-not-allowed", detail, headers=headers), _id(request))
     if isinstance(error, NotFoundException) or error.status_code < 500:

@@ -83,7 +83,7 @@ class Fetcher:
 def check_kind(option: str, kind: CharacterType, content_type: str) -> None:
     """Refuse what is not said to be an image or a video, octet-stream included: the rule of Act-Two's maker.
 
-    Source: docs.dev.runwayml.com on inputs, read 2026-11-21.
+    The strictest of the simulated wires asks for it; its adapter's spec cites the source.
 
     Raises:
         UnusableMedia: the content type is missing or another.

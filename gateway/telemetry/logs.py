@@ -253,6 +253,7 @@ def _install(level: int, *, cache: bool) -> None:
 # What is logged before `configure` is redacted as well: structlog's own default shows local variables.
 _STEPS[:] = [
     structlog.contextvars.merge_contextvars,
+    _add_request,
     format_exc_info,
     _Finish(Redactor(), SystemClock()),
     _encode,

@@ -62,9 +62,9 @@ def _check_statuses(spec: Spec) -> Iterator[Finding]:
 
 
 def _rule_problem(rule: FailureRule) -> str | None:
-    conditions = (rule.provider_code, rule.http_status, rule.message_contains)
+    conditions = (rule.provider_code, rule.http_status, rule.message_contains, rule.transient or None)
     if all(condition is None for condition in conditions):
-        return "has no condition; give provider_code, http_status or message_contains"
+        return "has no condition; give provider_code, http_status, message_contains or transient"
     if rule.provider_code in {"", "."} or (
         rule.message_contains is not None and not rule.message_contains.strip()
     ):
@@ -80,6 +80,7 @@ def _covers(wider: FailureRule, rule: FailureRule) -> bool:
     return (
         _code_covers(wider.provider_code, rule.provider_code)
         and wider.http_status in {None, rule.http_status}
+        and (rule.transient or not wider.transient)
         and (
             wider.message_contains is None
             or (

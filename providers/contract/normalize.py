@@ -107,13 +107,15 @@ def _progress(value: float | None) -> float | None:
 def _fits(rule: FailureRule, failure: Failure, http_status: int | None) -> bool:
     if rule.http_status is not None and rule.http_status != http_status:
         return False
+    if rule.transient and not failure.transient:
+        return False
     if (
         rule.message_contains is not None
         and rule.message_contains.casefold() not in failure.message.casefold()
     ):
         return False
     if rule.provider_code is None:
-        return rule.http_status is not None or rule.message_contains is not None
+        return rule.transient or rule.http_status is not None or rule.message_contains is not None
     given = failure.code or ""
     if rule.provider_code.endswith("."):
         return given.startswith(rule.provider_code) or given == rule.provider_code[:-1]

@@ -17,6 +17,8 @@ class Failure(Struct, frozen=True, kw_only=True):
 
     code: str | None = None
     message: str = ""
+    transient: bool = False
+    """The provider says outright that the same request may pass later."""
 
 
 class Submitted(Struct, frozen=True, kw_only=True):

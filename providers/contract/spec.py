@@ -60,6 +60,8 @@ class FailureRule(Struct, frozen=True, kw_only=True):
     http_status: int | None = None
     message_contains: str | None = None
     """Compared without regard to case."""
+    transient: bool = False
+    """True: only a failure that the provider itself calls transient."""
 
 
 class ParamSpec(Struct, frozen=True, kw_only=True):

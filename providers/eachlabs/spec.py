@@ -39,10 +39,6 @@ PAGE = Source("eachlabs.ai/ai-models/runway-act-two", READ_ON, Standing.DOCS)
 OLDER = Source("github.com/eachlabs/docs api.yaml, and samples on model pages", READ_ON, Standing.SPEC)
 INFERRED = Source("not documented; accepted on reading, never relied on", READ_ON, Standing.INFERRED)
 
-#: Ends the message of a failure that Eachlabs marks `retryable: true`. Only `true` says something:
-#: `false` is also sent for faults of the platform that a second run would not meet.
-RETRYABLE = "(retryable: true)"
-
 ACT_TWO = ModelSpec(
     name="act-two",
     upstream="runway-act-two",
@@ -131,7 +127,7 @@ FAILURES = (
     *_rows(ErrorCode.PROVIDER_ERROR, CATALOG, "PROVIDER_FAILED", "PROVIDER", "INTERNAL", "UNKNOWN"),
     *_rows(ErrorCode.PROVIDER_ERROR, EXECUTIONS, "provider_error", "internal_error", "unknown"),
     # `true` marks a failure that depends on load and not on the request, whichever code it bears.
-    FailureRule(code=ErrorCode.PROVIDER_UNAVAILABLE, message_contains=RETRYABLE, source=CATALOG),
+    FailureRule(code=ErrorCode.PROVIDER_UNAVAILABLE, transient=True, source=CATALOG),
     *_rows(ErrorCode.INVALID_MEDIA, CATALOG, "INPUT_DOWNLOAD_ERROR", "PROVIDER_REJECTED"),
     *_rows(
         ErrorCode.INVALID_REQUEST, CATALOG, "INPUT_VALIDATION_ERROR", "PROVIDER_BAD_REQUEST", "VALIDATION"

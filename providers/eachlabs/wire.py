@@ -20,7 +20,7 @@ from providers.contract.reading import (
 )
 from providers.contract.report import Cost, Failure, Observation, Submitted
 from providers.contract.status import JobStatus
-from providers.eachlabs.spec import RETRYABLE, SPEC
+from providers.eachlabs.spec import SPEC
 
 #: How a word that speaks of moderation begins: their own class, and Runway's failure codes.
 MODERATION = ("content_moderation", "CONTENT_MODERATION", "SAFETY.")
@@ -92,10 +92,11 @@ def _failure(prediction: dict[str, object]) -> Failure | None:
     )
     texts = (message_of(reason) for reason in reasons if reason)
     message = next((text for text in texts if text), "")
-    if value_at(envelope, "retryable") is True:
-        message = f"{message} {RETRYABLE}".lstrip()
+    # Only `true` says something: `false` is also sent for faults of the platform that a second run would not
+    # meet (`spec.CATALOG`).
+    transient = value_at(envelope, "retryable") is True
     code = _code(envelope)
-    return Failure(code=code, message=message) if code or message else None
+    return Failure(code=code, message=message, transient=transient) if code or message or transient else None
 
 
 def _code(envelope: object) -> str | None:

@@ -36,6 +36,7 @@ from gateway.storage.sqlite import SQLiteDatabase, open_engine
 T = TypeVar("T")
 
 LEASE_S = 20.0
+FILE = "gateway.db"
 
 
 class StoppedClock:
@@ -56,7 +57,7 @@ class StoppedClock:
 
 def migrated_file(folder: Path) -> Path:
     """A SQLite file with this version's schema."""
-    path = folder / "gateway.db"
+    path = folder / FILE
     with closing(open_engine(path).connect()) as connection, connection.begin():
         migrate(connection)
     return path
@@ -81,6 +82,14 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
     opens = ENGINES[request.param]
     async with opens(tmp_path) as opened:
         yield opened
+
+
+@pytest.fixture
+def database_path(database: Database, tmp_path: Path) -> Path:
+    """Tell where SQLite's file lies, for what must look at it from outside."""
+    if not isinstance(database, SQLiteDatabase):
+        pytest.skip("only a SQLite database is a file")
+    return tmp_path / FILE
 
 
 class Stage:

@@ -38,14 +38,11 @@ def test_another_key_or_place_does_not_open_it(key: str, place: str) -> None:
     assert sealed not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda text: text[:-6], lambda _: "", lambda _: "v1.", lambda _: "v1.%%%"]
-)
-def test_a_damaged_secret_does_not_open(damage: object) -> None:
+def test_a_damaged_secret_does_not_open() -> None:
     sealed = Sealer("key").seal("whsec_marker", bound_to="job_1")
-    assert callable(damage)
-    with pytest.raises(SettingsError):
-        Sealer("key").open(damage(sealed), bound_to="job_1")
+    for damaged in (sealed[:-6], sealed[:-1], sealed[:9], "", "v1.", "v1.%%%", sealed.swapcase()):
+        with pytest.raises(SettingsError):
+            Sealer("key").open(damaged, bound_to="job_1")
 
 
 def test_the_key_beside_a_database_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:

@@ -236,7 +236,8 @@ async def test_closing_commits_what_was_given_and_takes_no_more(file: Path) -> N
 async def test_the_log_is_moved_into_the_file_now_and_then(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_module, "CHECKPOINT_AFTER", 3)
+    for name in ("CHECKPOINT_AFTER", "CHECKPOINT_ANYWAY"):
+        monkeypatch.setattr(sqlite_module, name, 3)
     async with opened(file) as database:
         before = os.stat(file).st_size  # noqa: PTH116 - asynchronous code is to leave paths alone
         for number in range(6):

@@ -1,0 +1,142 @@
+"""The statements that are asked most use indexes, however many rows lie about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from job_examples import NOW_MS, a_job, an_attempt
+from msgspec.structs import replace
+from sqlalchemy import Connection, event
+from store_stage import migrated_file
+
+from gateway.jobs.transitions import TaskKind
+from gateway.storage import attempts, deliveries, events, exchanges, jobs, keys, tasks
+from gateway.storage.jobs import JobFilter
+from gateway.storage.sqlite import open_engine
+from gateway.storage.tasks import Claim, Due, Memo
+from providers.contract.status import JobStatus
+
+JOB_KINDS = (TaskKind.SUBMIT, TaskKind.POLL, TaskKind.CANCEL)
+MANY = 200
+HELD = Claim(kind=TaskKind.POLL, subject=a_job(1).id, version=1, tries=0, due_at_ms=NOW_MS, memo=Memo())
+
+Run = Callable[[Connection], object]
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[Connection]:
+    """A connection to a database of many jobs, with what the planner learns from looking at them."""
+    with closing(open_engine(migrated_file(tmp_path)).connect()) as opened:
+        with opened.begin():
+            fill(opened)
+        with opened.begin():
+            yield opened
+
+
+def fill(connection: Connection) -> None:
+    for number in range(MANY):
+        job = a_job(number, status=JobStatus.RUNNING)
+        key = None if number % 3 else f"key {number}"
+        jobs.insert_many(connection, [jobs.row_of(job, idempotency_key=key, fingerprint="f")])
+        attempts.insert_one(connection, an_attempt(number=1, job=job, id=f"att_{number:032x}"))
+    due = [(TaskKind.POLL, a_job(number).id, NOW_MS + number) for number in range(MANY)]
+    tasks.insert_many(connection, due)
+
+
+def plans(connection: Connection, run: Run) -> list[str]:
+    """Carry out, and explain every statement that was asked."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(*given: Any) -> None:
+        asked.append((given[2], given[3]))
+
+    event.listen(connection.engine, "before_cursor_execute", note)
+    run(connection)
+    event.remove(connection.engine, "before_cursor_execute", note)
+    assert asked, "no statement was asked"
+    explained: list[str] = []
+    for statement, values in asked:
+        each = values if isinstance(values, list) else [values]
+        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", each[0])
+        explained += [str(row.detail) for row in rows]
+    return explained
+
+
+@pytest.mark.parametrize(
+    ("run", "index"),
+    [
+        (
+            lambda c: jobs.find_kept(c, [("alice", "key 3"), ("bob", "key 6")]),
+            "uq_jobs_idempotency_key_owner",
+        ),
+        (lambda c: jobs.load(c, a_job(7).id), "sqlite_autoindex_jobs_1"),
+        (lambda c: jobs.load_many(c, [a_job(7).id, a_job(8).id]), "sqlite_autoindex_jobs_1"),
+        (lambda c: jobs.load_views(c, [a_job(7).id, a_job(8).id]), "uq_attempts_job_id_number"),
+        (lambda c: jobs.save(c, a_job(7), seen=1), "sqlite_autoindex_jobs_1"),
+        (lambda c: jobs.save_progress(c, [(a_job(7).id, 0.5)]), "sqlite_autoindex_jobs_1"),
+        (lambda c: jobs.find_overdue(c, now_ms=NOW_MS, limit=9), "ix_jobs_unfinished"),
+        (lambda c: jobs.find_hold_expired(c, now_ms=NOW_MS, limit=9), "ix_jobs_"),
+        (jobs.count_unfinished, "ix_jobs_unfinished"),
+        (lambda c: jobs.list_views(c, JobFilter(owner="alice", before_id="job_f")), "ix_jobs_owner_id"),
+        (
+            lambda c: tasks.claim(
+                c, kinds=JOB_KINDS, limit=9, now_ms=NOW_MS + 99, until_ms=NOW_MS + 999, holder="h"
+            ),
+            "ix_tasks_kind_due_at_ms",
+        ),
+        (lambda c: tasks.next_due_ms(c, JOB_KINDS), "ix_tasks_kind_due_at_ms"),
+        (lambda c: tasks.next_due_ms(c, (TaskKind.DELIVER,)), "ix_tasks_kind_due_at_ms"),
+        (lambda c: tasks.still_held(c, HELD), "sqlite_autoindex_tasks_1"),
+        (lambda c: tasks.again(c, Due(claim=HELD, due_at_ms=1)), "sqlite_autoindex_tasks_1"),
+        (lambda c: tasks.extend(c, [HELD], until_ms=1), "sqlite_autoindex_tasks_1"),
+        (lambda c: tasks.release(c, [HELD]), "sqlite_autoindex_tasks_1"),
+        (lambda c: tasks.finish(c, HELD), "sqlite_autoindex_tasks_1"),
+        (lambda c: tasks.hurry(c, TaskKind.POLL, a_job(1).id, at_ms=1), "sqlite_autoindex_tasks_1"),
+        (lambda c: tasks.drop(c, a_job(1).id, JOB_KINDS), "sqlite_autoindex_tasks_1"),
+        (lambda c: attempts.load_of(c, [a_job(7).id]), "uq_attempts_job_id_number"),
+        (
+            lambda c: attempts.save(c, an_attempt(number=1, job=a_job(7), id=f"att_{7:032x}")),
+            "sqlite_autoindex_attempts_1",
+        ),
+        (lambda c: events.load_of(c, a_job(7).id), "sqlite_autoindex_events_1"),
+        (lambda c: exchanges.load_of(c, a_job(7).id), "ix_exchanges_job_id"),
+        (lambda c: deliveries.load_of(c, a_job(7).id), "uq_deliveries_job_id_sequence_url"),
+        (lambda c: deliveries.load_many(c, ["dlv_1", "dlv_2"]), "sqlite_autoindex_deliveries_1"),
+        (lambda c: deliveries.load_tries(c, ["dlv_1", "dlv_2"]), "sqlite_autoindex_delivery_attempts_1"),
+        (deliveries.backlog, "ix_deliveries_pending"),
+        (lambda c: keys.find(c, "0" * 64), "sqlite_autoindex_api_keys_2"),
+        (lambda c: keys.owner_secret(c, "alice"), "sqlite_autoindex_owners_1"),
+    ],
+)
+def test_the_statement_uses_an_index(connection: Connection, run: Run, index: str) -> None:
+    explained = plans(connection, run)
+    assert any(index in detail for detail in explained), explained
+    scans = [detail for detail in explained if detail.startswith("SCAN") and "INDEX" not in detail]
+    assert scans == []
+
+
+def test_due_tasks_come_in_order_without_sorting(connection: Connection) -> None:
+    explained = plans(
+        connection,
+        lambda c: tasks.claim(c, kinds=JOB_KINDS, limit=9, now_ms=NOW_MS + 99, until_ms=NOW_MS, holder="h"),
+    )
+    explained += plans(connection, lambda c: tasks.next_due_ms(c, JOB_KINDS))
+    explained += plans(connection, lambda c: jobs.find_overdue(c, now_ms=NOW_MS, limit=9))
+    assert not [detail for detail in explained if "TEMP B-TREE" in detail or detail.startswith("SCAN")]
+
+
+def test_a_page_of_one_owners_jobs_is_read_in_the_indexs_order(connection: Connection) -> None:
+    explained = plans(connection, lambda c: jobs.list_views(c, JobFilter(owner="alice")))
+    assert "SORT" not in explained[0]
+    assert "TEMP" not in " ".join(explained[:1])
+
+
+def test_keys_of_other_owners_are_not_taken_for_ours(connection: Connection) -> None:
+    strangers = replace(a_job(MANY + 1), owner="bob")
+    jobs.insert_many(connection, [jobs.row_of(strangers, idempotency_key="key 3", fingerprint="other")])
+    (ours,) = jobs.find_kept(connection, [("alice", "key 3"), ("bob", "key 6")])
+    assert (ours.owner, ours.job_id, ours.fingerprint) == ("alice", a_job(3).id, "f")
