@@ -19,6 +19,7 @@ from gateway.simulator import Simulator, SimulatorServer, media, serve_simulator
 # Modules of these folders are imported by tests of other folders.
 sys.path += [str(Path(__file__).with_name(folder)) for folder in ("flows", "store")]
 
+from invariants import check_invariants
 from running_gateway import RunningGateway, StartGateway, StartSimulator, open_gateway
 
 pytest_plugins = ("store_stage",)  # a database, and the services over it
@@ -57,9 +58,11 @@ async def simulator_server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sta
 async def start_gateway(simulator_server: StartSimulator, tmp_path: Path) -> AsyncIterator[StartGateway]:
     """Run gateways with simulated providers; both stop with the test.
 
-    The factory takes `open_gateway`'s options, and `simulator`, a mapping of `Simulator`'s.
+    The factory takes `open_gateway`'s options, and `simulator`, a mapping of `Simulator`'s. Whatever a test
+    does to the gateway, its database keeps the invariants.
     """
     async with AsyncExitStack() as stack:
+        stack.callback(lambda: [check_invariants(path) for path in tmp_path.glob("*.db")])
 
         async def start(*, simulator: dict[str, Any] | None = None, **options: Any) -> RunningGateway:
             served = await simulator_server(**(simulator or {}))

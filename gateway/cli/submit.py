@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
+import re
 import uuid
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -29,7 +30,7 @@ def _media_url(_ctx: click.Context, _option: click.Parameter, value: str) -> str
 
 
 def _visible(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not (value.isascii() and value.isprintable() and 0 < len(value) <= KEY_MAX):
+    if value is not None and re.fullmatch(rf"[!-~]{{1,{KEY_MAX}}}", value) is None:
         raise click.BadParameter(f"must be 1 to {KEY_MAX} visible ASCII characters.")
     return value
 

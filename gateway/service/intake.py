@@ -53,10 +53,13 @@ class Accepted(Struct, frozen=True):
 
 
 class _Prepared(Struct, frozen=True):
+    """A job with its rows, written down before it meets others: what cannot be, fails alone."""
+
     job: Job
-    plan: Plan
     idempotency_key: str | None
     fingerprint: str
+    row: dict[str, object]
+    event: dict[str, object]
 
 
 class Intake:
@@ -127,7 +130,9 @@ class Intake:
             simulated=first.simulated,
             sealed_webhook_secret=None if secret is None else self._sealer.seal(secret, bound_to=job_id),
         )
-        return _Prepared(job, planned, new.idempotency_key, new.fingerprint)
+        key, fingerprint = new.idempotency_key, new.fingerprint
+        row = job_rows.row_of(job, idempotency_key=key, fingerprint=fingerprint)
+        return _Prepared(job, key, fingerprint, row, _event_row(job, planned))
 
     async def _kept(self, new: NewJob) -> Kept | None:
         key = new.idempotency_key
@@ -177,27 +182,20 @@ def _insert(connection: Connection, batch: list[_Prepared]) -> list[Kept | None]
 
 
 def _insert_fresh(connection: Connection, fresh: list[_Prepared]) -> None:
-    rows = [
-        job_rows.row_of(one.job, idempotency_key=one.idempotency_key, fingerprint=one.fingerprint)
-        for one in fresh
-    ]
-    job_rows.insert_many(connection, rows)
-    event_rows.insert_many(
-        connection,
-        [
-            {
-                "job_id": one.job.id,
-                "sequence": 1,
-                "at_ms": one.job.created_at_ms,
-                "type": ACCEPTED,
-                "data": msgspec.json.encode(
-                    {"plan": one.plan, "state": history.changed(None, one.job.state)}
-                ).decode(),
-            }
-            for one in fresh
-        ],
-    )
+    job_rows.insert_many(connection, [one.row for one in fresh])
+    event_rows.insert_many(connection, [one.event for one in fresh])
     task_rows.insert_many(connection, [(TaskKind.SUBMIT, one.job.id, one.job.created_at_ms) for one in fresh])
+
+
+def _event_row(job: Job, planned: Plan) -> dict[str, object]:
+    data = {"plan": planned, "state": history.changed(None, job.state)}
+    return {
+        "job_id": job.id,
+        "sequence": job.sequence,
+        "at_ms": job.created_at_ms,
+        "type": ACCEPTED,
+        "data": msgspec.json.encode(data).decode(),
+    }
 
 
 def _replayed(kept: Kept, new: NewJob) -> Accepted:

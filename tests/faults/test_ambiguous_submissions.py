@@ -43,7 +43,7 @@ LIMITED = [name for name in PROVIDERS if "rate_limited" in EMULATIONS[name].refu
 
 
 async def stays_held(running: RunningGateway, clock: JumpClock, job_id: str) -> Document:
-    """The job's deadline passes, its worker is replaced, and it is still held, unsubmitted; then it is given up."""
+    """The deadline passes, the worker is replaced, and the job is still held; then it is given up."""
     held = await running.held(job_id)
     assert held["held"]["reason"] == "submission_unknown"
     assert (held["status"], [attempt["state"] for attempt in held["attempts"]]) == ("queued", ["unknown"])

@@ -1,4 +1,4 @@
-"""Hostile and broken requests against the real server: each has its status and its problem, nothing is stored."""
+"""Hostile and broken requests against the real server: each has its problem, and nothing is stored."""
 
 from __future__ import annotations
 
@@ -565,8 +565,10 @@ QUERIES = [
     ("status=done", "status"), ("status=QUEUED", "status"), ("status=", "status"),
     ("held=1", "held"), ("held=TRUE", "held"), ("provider=nobody", "provider"),
     ("created_after=yesterday", "created_after"), ("created_after=2026-01-01", "created_after"),
-    ("created_after=2026-01-01T00:00:00", "created_after"), ("created_after=0000-01-01T00:00:00Z", "created_after"),
-    ("created_after=9999-01-01T00:00:00Z", "created_after"), ("created_after=2026-02-30T00:00:00Z", "created_after"),
+    ("created_after=2026-01-01T00:00:00", "created_after"),
+    ("created_after=0000-01-01T00:00:00Z", "created_after"),
+    ("created_after=9999-01-01T00:00:00Z", "created_after"),
+    ("created_after=2026-02-30T00:00:00Z", "created_after"),
     ("created_before=1795248000", "created_before"),
     ("created_after=2026-02-01T00:00:00Z&created_before=2026-01-01T00:00:00Z", "created_after"),
     ("unknown=1", "unknown"), ("Limit=1", "Limit"), ("limit=%zz", "limit"), ("status=%ff", "status"),
@@ -607,9 +609,9 @@ def filled(path: str) -> str:
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/", "/v1", "/v1/nothing", "/v2/jobs", "/v1/jobs/a/b/c", "/%00"])
-@pytest.mark.parametrize("key", [True, False])
+@pytest.mark.parametrize("key", ["with a key", ""])
 async def test_every_error_of_every_route_is_a_problem_document(
-    running: RunningGateway, path: str, key: bool
+    running: RunningGateway, path: str, key: str
 ) -> None:
     for method in METHODS:
         headers = ["X-Request-Id: mine-1", *([authorization(running)] if key else [])]
@@ -667,7 +669,7 @@ async def test_a_header_does_not_change_the_method(running: RunningGateway) -> N
     [("abc-123", True), ("x" * 128, True), ("x" * 129, False), ("two words", False), ("é", False)],
 )
 async def test_a_request_id_is_echoed_when_it_can_be(
-    running: RunningGateway, given: str, echoed: bool
+    running: RunningGateway, given: str, *, echoed: bool
 ) -> None:
     request = request_bytes("/health/live", f"X-Request-Id: {given}", method="GET")
     shown = (await exchanged(running.url, request)).headers["x-request-id"]

@@ -179,7 +179,7 @@ async def test_what_a_provider_cannot_convey_is_refused_with_the_reason(
     start_gateway: StartGateway, provider: str
 ) -> None:
     running = await start_gateway()
-    low = {"content_moderation": {"public_figure_threshold": "low"}}
+    low: Document = {"content_moderation": {"public_figure_threshold": "low"}}
     reply = await running.client.post("/v1/jobs", json=asked(provider, **low))
     problem = reply.json()
     assert (reply.status_code, problem["type"]) == (422, "/problems/no-provider")

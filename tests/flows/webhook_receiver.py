@@ -30,10 +30,11 @@ class Message(NamedTuple):
 
 
 class Receiver:
-    """A listening port. `answers` are used up one by one; the last one stays."""
+    """A listening port. `answers` are used up one by one, each after `pause_s`; the last one stays."""
 
-    def __init__(self, answers: tuple[bytes, ...]) -> None:
+    def __init__(self, answers: tuple[bytes, ...], pause_s: float) -> None:
         self.answers = list(answers)
+        self.pause_s = pause_s
         self.port = 0
         self.connections = 0
         self.messages: list[Message] = []
@@ -59,6 +60,8 @@ class Receiver:
             }
             body = await reader.readexactly(int(headers["content-length"]))
             self.messages.append(Message(headers, body))
+            if self.pause_s:
+                await asyncio.sleep(self.pause_s)
             writer.write(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
             await writer.drain()
             self._news.set()
@@ -74,9 +77,9 @@ def answer(status: str = "200 OK", *headers: str) -> bytes:
 
 
 @asynccontextmanager
-async def open_receiver(*answers: bytes) -> AsyncIterator[Receiver]:
+async def open_receiver(*answers: bytes, pause_s: float = 0.0) -> AsyncIterator[Receiver]:
     """Receive until the end; answers 200 when no script is given."""
-    here = Receiver(answers or (answer(),))
+    here = Receiver(answers or (answer(),), pause_s)
     listener = await asyncio.start_server(here.serve, "127.0.0.1", 0)
     here.port = listener.sockets[0].getsockname()[1]
     async with listener:

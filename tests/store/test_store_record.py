@@ -42,7 +42,8 @@ TOLD = a_request(webhook=a_webhook())
 
 
 def begin(job: Job, attempts: tuple[Attempt, ...]) -> Step:
-    return transitions.begin(job, an_attempt(number=len(attempts) + 1, job=job))
+    number = len(attempts) + 1
+    return transitions.begin(job, an_attempt(number=number, job=job, id=f"att_{job.id[-26:]}{number:06x}"))
 
 
 def accept(job: Job, attempts: tuple[Attempt, ...]) -> Step:
@@ -189,7 +190,7 @@ async def test_whoever_lost_its_lease_writes_nothing(stage: Stage) -> None:
 
 
 async def test_a_lease_is_not_good_for_the_task_that_came_after(stage: Stage) -> None:
-    """A refused submit is done and made anew: the worker that slept on the first must not find its version."""
+    """A refused submit is done and made anew: who slept on the first must not find its version."""
     job_id = await stage.accept()
     asleep = await stage.claim(TaskKind.SUBMIT)
     stage.clock.advance(LEASE_S + 1)

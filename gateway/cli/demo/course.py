@@ -133,7 +133,7 @@ async def _checked(path: Path, inputs: DemoInputs) -> OutputShown:
         film = await asyncio.to_thread(probe, path)
     except UnreadableMedia as error:
         raise Failed(f"{path} does not play: {error.why}") from error
-    problems = _problems(film, inputs)
+    problems = film_problems(film, duration_s=inputs.duration_s)
     if problems:
         raise Failed(f"{path} {' and '.join(problems)}")
     return OutputShown(
@@ -141,14 +141,15 @@ async def _checked(path: Path, inputs: DemoInputs) -> OutputShown:
     )
 
 
-def _problems(film: Film, inputs: DemoInputs) -> list[str]:
+def film_problems(film: Film, *, duration_s: float) -> list[str]:
+    """Say what a film is not that was asked; `duration_s` is the reference's."""
     problems: list[str] = []
     if film.codec != "h264":
         problems.append(f"is {film.codec}, not h264")
     if (film.width, film.height) != RATIO.size:
         problems.append(f"has {film.width} x {film.height} pixels, not {RATIO.value}")
-    if abs(film.duration_s - inputs.duration_s) > TOLERANCE_S:
-        problems.append(f"lasts {film.duration_s:.2f} s, the reference {inputs.duration_s:.2f} s")
+    if abs(film.duration_s - duration_s) > TOLERANCE_S:
+        problems.append(f"lasts {film.duration_s:.2f} s, the reference {duration_s:.2f} s")
     return problems
 
 

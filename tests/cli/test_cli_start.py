@@ -1,0 +1,96 @@
+"""`serve`: what it starts on, what it refuses, how it stops."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from pathlib import Path
+
+import httpx
+import pytest
+from cli_command import run, run_process, started
+
+URL, KEY = r"URL\s+(http://\S+)", r"API key\s+(mgk_\S+)"
+PROVIDER = {"RUNWAYML_API_SECRET": "not-a-real-key", "RUNWAYML_BASE_URL": "http://127.0.0.1:9"}
+
+
+def test_with_nothing_configured_it_makes_a_key_and_simulates_loudly(tmp_path: Path) -> None:
+    with started(tmp_path, "serve", "--port", "0") as serve:
+        url, key, secret, _ = serve.find(URL, KEY, r"(whsec_\S+)", r"(SIMULATED)")
+        headers = {"Authorization": f"Bearer {key}"}
+        with httpx.Client(base_url=url, headers=headers, trust_env=False) as http:
+            providers = http.get("/v1/providers").json()["providers"]
+            assert http.get("/health/ready").status_code == 200
+    assert {account["simulated"] for one in providers for account in one["accounts"]} == {True}
+    assert all(one["enabled"] for one in providers)
+    assert key not in serve.errors
+    assert secret not in serve.errors
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_well(tmp_path: Path, how: signal.Signals) -> None:
+    with started(tmp_path, "serve", "--port", "0", **PROVIDER) as serve:
+        (url,) = serve.find(URL)
+        assert httpx.get(f"{url}/health/ready", trust_env=False).status_code == 200
+        serve.process.send_signal(how)
+        assert serve.process.wait(timeout=10) == 0
+    assert "Traceback" not in serve.errors
+
+
+def test_it_makes_a_key_once(tmp_path: Path) -> None:
+    with started(tmp_path, "serve", "--port", "0", **PROVIDER) as first:
+        first.find(KEY)
+    with started(tmp_path, "serve", "--port", "0", **PROVIDER) as second:
+        assert second.find(r"Keys\s+(.*)") == ["required; 1 active"]
+        second.process.terminate()
+        assert "mgk_" not in second.process.communicate(timeout=10)[0]
+
+
+def test_a_second_one_on_the_same_database_is_refused(tmp_path: Path) -> None:
+    with started(tmp_path, "serve", "--port", "0", **PROVIDER) as first:
+        first.find(URL)
+        second = run_process(tmp_path, "serve", "--port", "0", **PROVIDER)
+    assert second.returncode == 78
+    assert "another process serves this database" in second.stderr
+
+
+def test_a_port_in_use_is_said_clearly(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run_process(tmp_path, "serve", "--port", str(port), **PROVIDER)
+    assert done.returncode == 1
+    assert f"cannot listen on 127.0.0.1 port {port}: address already in use" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_beyond_loopback_it_refuses_to_start_without_a_provider(tmp_path: Path) -> None:
+    done = run(tmp_path, "serve", "--host", "0.0.0.0", "--port", "0")
+    assert done.returncode == 78
+    assert "RUNWAYML_API_SECRET" in done.stderr
+
+
+def test_beyond_loopback_it_refuses_to_start_without_a_key(tmp_path: Path) -> None:
+    done = run_process(tmp_path, "serve", "--host", "0.0.0.0", "--port", "0", **PROVIDER)
+    assert done.returncode == 78
+    assert "motion-gateway keys create" in done.stderr
+
+
+def test_a_provider_switched_off_is_not_simulated(tmp_path: Path) -> None:
+    off = {"MOTION_GATEWAY_PROVIDERS__RUNWAY__ENABLED": "false"}
+    done = run(tmp_path, "serve", "--port", "0", **PROVIDER, **off)
+    assert done.returncode == 78
+    assert "switched off" in done.stderr
+
+
+def test_a_gateway_that_asks_for_no_key_warns(tmp_path: Path) -> None:
+    open_door = {"MOTION_GATEWAY_AUTH__REQUIRED": "false"}
+    with started(tmp_path, "serve", "--port", "0", **PROVIDER, **open_door) as serve:
+        url, _ = serve.find(URL, r"(NONE ASKED FOR)")
+        assert httpx.get(f"{url}/v1/providers", trust_env=False).status_code == 200
+
+
+def test_a_wrong_setting_is_told_without_a_traceback(tmp_path: Path) -> None:
+    done = run(tmp_path, "serve", MOTION_GATEWAY_SERVER__PORT="eighty")
+    assert done.returncode == 78
+    assert done.stderr.startswith("motion-gateway: setting server.port (environment")
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,175 @@
+"""The worker's steps over a real store, before a provider and receivers that answer as a test says."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import msgspec
+from job_examples import a_spec, an_adapter
+from msgspec import Struct
+from store_stage import Stage
+
+from gateway.jobs.transitions import TaskKind
+from gateway.net import DIAL
+from gateway.routing.catalogue import Catalogue, Offer
+from gateway.service.dispatch import JobTask
+from gateway.settings import Secret
+from gateway.settings.model import Webhooks
+from gateway.telemetry import Metrics
+from gateway.upstream.accounts import Accounts, UpstreamAccount
+from gateway.upstream.calls import Calls
+from gateway.upstream.client import Client
+from gateway.webhooks.lanes import Lanes
+from gateway.webhooks.sending import Sender
+from gateway.worker.cancel import Cancel
+from gateway.worker.deliver import Deliver
+from gateway.worker.poll import Poll
+from gateway.worker.submit import Submit
+from gateway.worker.sweep import Sweep
+from gateway.worker.tools import Tools
+from providers.contract.spec import Spec
+
+HOLD_S = 3600
+SCHEDULE_S = (0.0, 5.0, 300.0)
+
+
+class Killed(BaseException):
+    """The process ends here, as far as the code under test can tell."""
+
+
+class Reply(Struct, frozen=True):
+    """An answer; bytes go out as they are, anything else as JSON."""
+
+    status: int
+    document: Any = None
+    retry_after: str | None = None
+
+
+class NobodyThere(Struct, frozen=True):
+    """No connection stands."""
+
+
+Answer = Reply | NobodyThere | BaseException
+
+MADE = Reply(201, {"id": "r-1"})
+RUNNING = Reply(200, {"status": "RUNNING"})
+SUCCEEDED = Reply(200, {"status": "SUCCEEDED", "url": "https://cdn.example/film.mp4"})
+
+
+class Script(httpx.AsyncBaseTransport):
+    """Answers in the order of the script, and keeps what it was asked; an unexpected request is an error."""
+
+    def __init__(self) -> None:
+        self.answers: deque[Answer] = deque()
+        self.asked: list[httpx.Request] = []
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None
+        """What else happens while a request is under way."""
+
+    def says(self, *answers: Answer) -> None:
+        """Extend the script."""
+        self.answers.extend(answers)
+
+    @property
+    def calls(self) -> list[str]:
+        """Method and path of every request."""
+        return [f"{request.method} {request.url.path}" for request in self.asked]
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request)
+        assert self.answers, f"nobody expected {request.method} {request.url}"
+        answer = self.answers.popleft()
+        if isinstance(answer, NobodyThere):
+            raise httpx.ConnectError("refused")
+        if DIAL in request.extensions:
+            request.extensions[DIAL].connected = True
+        if self.meanwhile is not None:
+            await self.meanwhile()
+        if isinstance(answer, BaseException):
+            raise answer
+        raw = answer.document
+        body = raw if isinstance(raw, bytes) else b"" if raw is None else msgspec.json.encode(raw)
+        headers = {} if answer.retry_after is None else {"retry-after": answer.retry_after}
+        return httpx.Response(answer.status, headers=headers, stream=httpx.ByteStream(body))
+
+
+Step = Callable[[JobTask], Awaitable[None]]
+
+
+class Bench:
+    """The steps, their provider `acme` and its script."""
+
+    def __init__(self, stage: Stage, *, spec: Spec | None = None, poll_scale: float = 1.0) -> None:
+        self.stage = stage
+        self.provider = Script()
+        self.receiver = Script()
+        self.account = UpstreamAccount(
+            adapter=an_adapter(spec or a_spec()),
+            name="default",
+            api_key=Secret("key"),
+            base_url="https://api.acme.example",
+            options={},
+            poll_scale=poll_scale,
+        )
+        self.metrics = Metrics(version="0", providers=["acme"], models=["act-two"], routes=[])
+        self.catalogue = Catalogue(offers=(Offer(spec=self.account.adapter.spec, account="default"),))
+        self.sender = Sender(self.receiver, Lanes(total=1, per_host=1), queue_s=0.01)
+        self.spread = 1.0
+        self.with_accounts(self.account)
+
+    def with_accounts(self, *accounts: UpstreamAccount) -> None:
+        """Set the steps up anew, with these accounts."""
+        stage = self.stage
+        calls = Calls(Client(self.provider), stage.clock, str, self.metrics.provider_request)
+        self.tools = Tools(
+            record=stage.record,
+            dispatch=stage.dispatch,
+            calls=calls,
+            accounts=Accounts(accounts),
+            clock=stage.clock,
+            ids=stage.ids,
+            metrics=self.metrics,
+            spread=lambda: self.spread,
+        )
+        self.submit = Submit(self.tools, self.catalogue, hold_s=HOLD_S)
+        self.poll = Poll(self.tools)
+        self.cancel = Cancel(self.tools)
+        self.sweep = Sweep(self.tools)
+        settings = Webhooks(schedule_s=SCHEDULE_S, jitter=0.0)
+        self.deliver = Deliver(self.tools, self.sender, stage.sealer, settings)
+
+    async def carry_out(self, task: JobTask) -> None:
+        """Carry one task out."""
+        steps: dict[TaskKind, Step] = {
+            TaskKind.SUBMIT: self.submit,
+            TaskKind.POLL: self.poll,
+            TaskKind.CANCEL: self.cancel,
+        }
+        await steps[task.claim.kind](task)
+
+    async def work(self, *answers: Answer) -> None:
+        """Carry out what is due now, to these answers."""
+        self.provider.says(*answers)
+        for task in await self.stage.dispatch.claim_jobs(10):
+            await self.carry_out(task)
+        assert not self.provider.answers, "more calls were expected"
+
+    async def after(self, seconds: float, *answers: Answer) -> None:
+        """Let time pass, then carry out what is due."""
+        self.stage.clock.advance(seconds)
+        await self.work(*answers)
+
+    async def accepted(self, **request: Any) -> str:
+        """Bring a job to where its provider has accepted it."""
+        job_id = await self.stage.accept(**request)
+        await self.work(MADE)
+        return job_id
+
+    def counted(self, name: str) -> float:
+        """Add up a metric's samples."""
+        lines = self.metrics.render()[0].decode().splitlines()
+        return sum(
+            float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"motion_gateway_{name}")
+        )
