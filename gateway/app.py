@@ -1,7 +1,4 @@
-"""The composition root: the one place that knows how the parts fit.
-
-`open_store` opens the database as settings say; `Gateway` adds everything else. Whoever starts one closes it.
-"""
+"""The composition root: the one place that knows how the parts fit. Whoever makes a `Gateway` closes it."""
 
 from __future__ import annotations
 
@@ -9,12 +6,7 @@ import hashlib
 import random
 import secrets
 from collections.abc import Awaitable, Callable
-from contextlib import closing
 from importlib.metadata import version
-from pathlib import Path
-
-from msgspec import Struct
-from sqlalchemy.exc import DatabaseError
 
 from gateway.api.asgi import Routes, build_api
 from gateway.api.auth import Doorkeeper
@@ -25,7 +17,7 @@ from gateway.api.ops import OpsDesk, ops_routes
 from gateway.api.providers import provider_routes
 from gateway.api.semantics import Terms
 from gateway.clock import Clock, SystemClock
-from gateway.errors import SchemaRefused, SettingsError, StorageUnavailable
+from gateway.errors import SettingsError, StorageUnavailable
 from gateway.ids import Ids
 from gateway.jobs.transitions import TaskKind
 from gateway.net import DialPolicy, GuardedTransport, parse_policy
@@ -39,9 +31,7 @@ from gateway.service.keys import Keys
 from gateway.service.record import Record
 from gateway.service.wakeup import Wakeup
 from gateway.settings import Settings
-from gateway.storage.schema import inspect_schema, migrate
-from gateway.storage.sealing import Sealer, key_beside
-from gateway.storage.sqlite import OnCommit, ServingLock, SQLiteDatabase, open_engine
+from gateway.storage.store import database_path, lock_file, open_store
 from gateway.telemetry import Metrics, Redactor
 from gateway.upstream.accounts import Accounts, accounts_of
 from gateway.upstream.calls import Calls
@@ -55,89 +45,8 @@ from gateway.worker.submit import Submit
 from gateway.worker.sweep import Sweep
 from gateway.worker.tools import Tools
 
-SQLITE = "sqlite:///"
 MEASURE_S = 2.0
 CONNECTIONS = 256
-
-
-class Store(Struct, frozen=True, kw_only=True):
-    """An open database, and what seals its secrets."""
-
-    database: SQLiteDatabase
-    sealer: Sealer
-    secret: str
-    path: Path
-
-
-def database_path(settings: Settings) -> Path:
-    """Return the SQLite file that the setting `database` names."""
-    return Path(settings.database.removeprefix(SQLITE))
-
-
-def open_store(settings: Settings, *, on_commit: OnCommit | None = None) -> Store:
-    """Open the database, migrated to this version's schema.
-
-    Raises:
-        SchemaRefused: it is newer than this version, damaged, or no database at all.
-        SettingsError: its key file is empty.
-    """
-    path = database_path(settings)
-    make_folder(path)
-    migrate_file(path)
-    secret = key_beside(path) if settings.secret_key is None else settings.secret_key.reveal()
-    return Store(
-        database=SQLiteDatabase(path, on_commit=on_commit), sealer=Sealer(secret), secret=secret, path=path
-    )
-
-
-def migrate_file(path: Path) -> tuple[str, ...]:
-    """Bring a SQLite file to this version's schema; returns the revisions applied.
-
-    Raises:
-        SchemaRefused: it is newer than this version, damaged, or no database at all.
-    """
-    try:
-        with closing(open_engine(path).connect()) as connection:
-            with connection.begin():
-                state = inspect_schema(connection)
-            if state.pending:
-                with connection.begin():
-                    migrate(connection)
-            return state.pending
-    except DatabaseError as error:
-        raise SchemaRefused(f"{path} cannot be used as a database: {error.orig}") from error
-
-
-def make_folder(path: Path) -> None:
-    """Make the folder that a database file lies in.
-
-    Raises:
-        SettingsError: it cannot be made.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(
-            f"database: the folder {path.parent} cannot be made ({error.strerror}); name a file in another"
-        ) from error
-
-
-def lock_file(path: Path) -> ServingLock:
-    """Take the lock of whoever serves, or changes, a database file.
-
-    Raises:
-        SchemaRefused: another process serves it.
-        SettingsError: the lock file beside it cannot be written.
-    """
-    make_folder(path)
-    lock = ServingLock(path)
-    try:
-        lock.acquire()
-    except OSError as error:
-        raise SettingsError(
-            f"database: {path} cannot be locked ({error.strerror}); name one in a folder that can be written"
-        ) from error
-    return lock
 
 
 def receiver_policy(settings: Settings) -> DialPolicy:

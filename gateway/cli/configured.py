@@ -12,7 +12,6 @@ from typing import TypeVar
 import click
 from sqlalchemy.exc import DatabaseError
 
-from gateway.app import lock_file, migrate_file, open_store
 from gateway.clock import SystemClock
 from gateway.errors import SchemaRefused
 from gateway.ids import Ids
@@ -21,6 +20,7 @@ from gateway.service.keys import Keys
 from gateway.settings import Loaded, Settings, load
 from gateway.storage.schema import SchemaState, inspect_schema
 from gateway.storage.sqlite import open_engine
+from gateway.storage.store import lock_file, migrate_file, open_store
 
 T = TypeVar("T")
 Command = Callable[..., None]

@@ -11,7 +11,6 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from gateway.app import database_path
 from gateway.cli.configured import load_settings, settings_options, with_keys
 from gateway.cli.exits import Failed
 from gateway.cli.screen import open_console
@@ -20,6 +19,7 @@ from gateway.registry import load_adapters
 from gateway.service.keys import Scope
 from gateway.settings import Settings
 from gateway.storage.keys import KeyRow
+from gateway.storage.store import database_path
 
 NAME_MAX = 64
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from gateway.app import database_path
 from gateway.cli.configured import bring_up, inspect_file, load_settings, settings_options
 from gateway.registry import load_adapters
+from gateway.storage.store import database_path
 
 
 @click.command()

@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from msgspec import Struct
 from sqlalchemy.exc import DatabaseError
 
-from gateway.app import database_path, media_policy, open_upstream, receiver_policy
+from gateway.app import media_policy, open_upstream, receiver_policy
 from gateway.cli.configured import inspect_file
 from gateway.clock import SystemClock
 from gateway.errors import SchemaRefused
@@ -21,6 +21,7 @@ from gateway.settings.hosts import is_loopback
 from gateway.settings.load import DEFAULT
 from gateway.storage.keys import count_active
 from gateway.storage.sqlite import open_engine
+from gateway.storage.store import database_path
 from gateway.telemetry import Redactor
 from gateway.upstream.accounts import UpstreamAccount, accounts_of
 from gateway.upstream.calls import Calls

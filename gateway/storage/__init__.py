@@ -1,6 +1,7 @@
 """The database: what is stored, and every statement that reads or writes it.
 
 * `tables`: the schema. `schema` migrates and refuses (Alembic, `migrations/`).
+* `store`: opens a database as the settings name it.
 * `engine`: what the rest of the program needs of a database. `sqlite` is one.
 * `batching`: concurrent calls become one operation.
 * `jobs`, `attempts`, `events`, `tasks`, `deliveries`, `exchanges`, `keys`: the statements, by aggregate;

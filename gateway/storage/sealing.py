@@ -48,18 +48,34 @@ class Sealer:
 
 
 def key_beside(database: Path) -> str:
-    """Return the key in `<database>.key`, making the file (mode 0600) when it is missing."""
+    """Return the key in `<database>.key`, making the file (mode 0600) when it is missing.
+
+    Raises:
+        SettingsError: the file is empty, or can be neither read nor made.
+    """
     path = database.with_name(database.name + ".key")
+    try:
+        return _read_key(path) if path.exists() else _make_key(path)
+    except OSError as error:
+        reason = f"{path} cannot be read or made ({error.strerror}); mend its permissions, or set secret_key"
+        raise SettingsError(reason) from error
+
+
+def _make_key(path: Path) -> str:
+    key = secrets.token_hex(32)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        key = path.read_text().strip()
-        if not key:
-            raise SettingsError(f"{path} is empty; restore it from a backup, or set secret_key") from None
-        return key
-    key = secrets.token_hex(32)
+        return _read_key(path)  # another process was quicker
     with os.fdopen(descriptor, "w") as file:
         file.write(key + "\n")
         file.flush()
         os.fsync(file.fileno())
+    return key
+
+
+def _read_key(path: Path) -> str:
+    key = path.read_text().strip()
+    if not key:
+        raise SettingsError(f"{path} is empty; restore it from a backup, or set secret_key")
     return key

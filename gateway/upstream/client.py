@@ -14,6 +14,9 @@ from gateway.upstream.accounts import UpstreamAccount
 from providers.contract.exchange import HttpRequest, HttpResponse
 from providers.contract.reading import MAX_BYTES
 
+MASK = b"********"
+SHORTEST_MASKED = 8  # a shorter text may stand in an answer for other reasons
+
 
 class Reply(Struct, frozen=True, kw_only=True):
     """What came of a call: an answer, or the reason there is none."""
@@ -87,6 +90,11 @@ class Client:
             extensions={DIAL: dial, FRESH: request.paid, DEADLINE_S: timeout_s},
         )
         reply = await self._transport.handle_async_request(wire)
-        body = await read_whole(reply, MAX_BYTES)
+        body = _without(account.api_key.reveal(), await read_whole(reply, MAX_BYTES))
         fields = {name.lower(): value for name, value in reply.headers.items()}
         return HttpResponse(status=reply.status_code, headers=fields, body=body)
+
+
+def _without(key: str, body: bytes) -> bytes:
+    """Take our key out of an answer that repeats it: errors are shown to callers, and it is not theirs."""
+    return body.replace(key.encode(), MASK) if len(key) >= SHORTEST_MASKED else body

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from gateway.app import open_store
 from gateway.clock import SystemClock
 from gateway.ids import ATTEMPT, JOB, Ids
 from gateway.jobs.job import Attempt, AttemptState, Job, JobRequest, JobState, Output
@@ -17,6 +16,7 @@ from gateway.settings import Settings
 from gateway.storage import attempts as attempt_rows
 from gateway.storage import events as event_rows
 from gateway.storage import jobs as job_rows
+from gateway.storage.store import open_store
 from providers.contract.motion import Character, CharacterType, Reference
 from providers.contract.status import JobStatus
 

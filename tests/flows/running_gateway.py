@@ -35,7 +35,7 @@ CHARACTER = f"https://{SAMPLE_HOST}/character.png"
 REFERENCE = f"https://{SAMPLE_HOST}/performance.mp4"
 PROVIDER_KEY = "not-a-real-provider-key"
 
-PATIENCE_S = 4.0
+PATIENCE_S = 20.0
 """How long a test waits for what must happen; never reached when it does."""
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 

@@ -15,11 +15,11 @@ from typing import Self
 import httpx
 from running_gateway import REGISTRY
 
-from gateway.app import open_store
 from gateway.clock import SystemClock
 from gateway.ids import Ids
 from gateway.service.keys import CreatedKey, Keys, Scope
 from gateway.settings import load
+from gateway.storage.store import open_store
 
 SERVE = Path(sys.executable).with_name("motion-gateway")
 

@@ -1,0 +1,264 @@
+"""Asking how an attempt stands: only what can be read counts, and only an explicit word ends a job."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from job_examples import DEADLINE_S, NOW_MS, SOURCE, a_request, a_spec, a_webhook
+from msgspec.structs import replace
+from store_stage import LEASE_S, Stage
+from worker_bench import RUNNING, SUCCEEDED, Answer, Bench, NobodyThere, Reply
+
+from gateway.errors import LeaseLost
+from gateway.jobs.job import AttemptState
+from gateway.storage import tables
+from providers.contract.spec import CancelSpec, StatusWord
+from providers.contract.status import JobStatus
+
+HOLLOW = Reply(200, {"status": "SUCCEEDED"})
+FAILED = Reply(200, {"status": "FAILED"})
+USELESS: list[Answer] = [
+    httpx.ReadTimeout("silence"),
+    NobodyThere(),
+    Reply(500),
+    Reply(502, b"<html>"),
+    Reply(200, b"<html>"),
+    Reply(200, {}),
+    Reply(302),
+    Reply(401),
+    Reply(429),
+    Reply(410),
+]
+
+
+async def test_a_run_is_followed_to_its_end(stage: Stage) -> None:
+    bench = Bench(stage)
+    job_id = await bench.accepted(request=a_request(webhook=a_webhook()))
+    await bench.after(5, Reply(200, {"status": "QUEUED"}))
+    await bench.after(10, RUNNING)
+    await bench.after(10, SUCCEEDED)
+    job = await stage.job(job_id)
+    assert (job.state.status, job.progress, len(job.state.outputs)) == (JobStatus.SUCCEEDED, 1.0, 1)
+    assert (await stage.events(job_id))[2:] == [
+        "attempt.accepted",
+        "attempt.observed",
+        "job.running",
+        "job.succeeded",
+    ]
+    assert [kind for kind, _ in await stage.tasks()] == ["deliver", "deliver"]
+    assert bench.counted("detection_lag_seconds_count") == 1
+
+
+async def test_a_poll_that_found_no_change_writes_its_next_due_time_alone(stage: Stage) -> None:
+    bench = Bench(stage)
+    job_id = await bench.accepted()
+    await bench.after(5, RUNNING)
+    before = await stage.everything()
+    for _ in range(3):
+        await bench.after(10, RUNNING)
+    after = await stage.everything()
+    (task,) = after["tasks"]
+    assert task["due_at_ms"] == stage.clock.now_ms() + 10_000
+    before.pop("tasks")
+    after.pop("tasks")
+    assert after == before
+    assert (await stage.job(job_id)).sequence == 4
+
+
+async def test_the_pace_follows_the_runs_age_and_the_providers_word(stage: Stage) -> None:
+    slow = (*a_spec().statuses, StatusWord("THROTTLED", JobStatus.QUEUED, SOURCE, slow=True))
+    bench = Bench(stage, spec=a_spec(statuses=slow))
+    await bench.accepted()
+    for wait_s, word, next_s in (
+        (5, "QUEUED", 10),
+        (10, "THROTTLED", 60),
+        (60, "RUNNING", 10),
+        (230, "RUNNING", 30),
+        (30, "THROTTLED", 60),
+    ):
+        await bench.after(wait_s, Reply(200, {"status": word}))
+        ((_, due_ms),) = await stage.tasks()
+        assert due_ms == stage.clock.now_ms() - NOW_MS + next_s * 1000
+
+
+async def test_an_unknown_word_changes_nothing_and_is_counted(stage: Stage) -> None:
+    bench = Bench(stage)
+    job_id = await bench.accepted()
+    await bench.after(5, RUNNING)
+    for _ in range(3):
+        await bench.after(10, Reply(200, {"status": "VANISHED"}))
+    job = await stage.job(job_id)
+    assert (job.state.status, await stage.states(job_id)) == (JobStatus.RUNNING, [AttemptState.ACCEPTED])
+    assert (await stage.attempts(job_id))[0].provider_status == "VANISHED"
+    assert bench.counted("unmapped_status_total") == 3
+    assert (await stage.events(job_id)).count("attempt.observed") == 1
+    await bench.after(10, SUCCEEDED)
+    assert (await stage.job(job_id)).state.status is JobStatus.SUCCEEDED
+
+
+async def test_an_unknown_word_lasts_until_the_deadline_at_most(stage: Stage) -> None:
+    bench = Bench(stage)
+    job_id = await bench.accepted()
+    await bench.after(5, Reply(200, {"status": "VANISHED"}))
+    stage.clock.advance(DEADLINE_S)
+    await bench.sweep()
+    error = (await stage.job(job_id)).state.error
+    assert error is not None
+    assert error.code == "deadline_exceeded"
+    assert [kind for kind, _ in await stage.tasks()] == ["cancel"]
+
+
+@pytest.mark.parametrize("answer", USELESS, ids=repr)
+async def test_a_failed_poll_says_nothing_about_the_job(stage: Stage, answer: Answer) -> None:
+    bench = Bench(stage)
+    job_id = await bench.accepted()
+    before = await stage.job(job_id)
+    due: list[int] = []
+    stage.clock.advance(5)
+    for _ in range(7):
+        await bench.work(answer)
+        ((_, due_ms),) = await stage.tasks()
+        wait_ms = due_ms - (stage.clock.now_ms() - NOW_MS)
+        due.append(wait_ms // 1000)
+        stage.clock.advance(wait_ms / 1000)
+    assert due == [2, 4, 8, 16, 32, 60, 60]
+    assert (await stage.job(job_id), await stage.states(job_id)) == (before, [AttemptState.ACCEPTED])
+    await bench.work(RUNNING)
+    ((_, due_ms),) = await stage.tasks()
+    assert due_ms == stage.clock.now_ms() - NOW_MS + 10_000
+
+
+async def test_a_busy_provider_is_asked_when_it_says(stage: Stage) -> None:
+    bench = Bench(stage)
+    await bench.accepted()
+    await bench.after(5, Reply(429, retry_after="77"))
+    assert await stage.tasks() == [("poll", 82_000)]
+
+
+async def test_a_success_without_output_is_believed_the_third_time(stage: Stage) -> None:
+    bench = Bench(stage)
+    job_id = await bench.accepted()
+    for wait_s in (5, 10):
+        await bench.after(wait_s, HOLLOW)
+        assert (await stage.job(job_id)).state.status is JobStatus.QUEUED
+    await bench.after(10, HOLLOW)
+    error = (await stage.job(job_id)).state.error
+    assert error is not None
+    assert error.code == "provider_contract"
+    said = [row for row in await stage.rows(tables.exchanges) if row["operation"] == "poll"]
+    assert len(said) == 3
+
+
+async def test_a_success_that_gets_its_output_is_a_success(stage: Stage) -> None:
+    bench = Bench(stage)
+    job_id = await bench.accepted()
+    for wait_s, answer in ((5, HOLLOW), (10, HOLLOW), (10, RUNNING), (10, HOLLOW), (10, HOLLOW)):
+        await bench.after(wait_s, answer)
+    assert (await stage.job(job_id)).state.status is JobStatus.RUNNING, "the doubts were not in a row"
+    await bench.after(10, SUCCEEDED)
+    assert (await stage.job(job_id)).state.status is JobStatus.SUCCEEDED
+
+
+async def test_a_ref_unknown_three_times_over_half_a_minute_is_lost(stage: Stage) -> None:
+    bench = Bench(stage)
+    job_id = await bench.accepted()
+    for wait_s in (5, 10, 10):
+        await bench.after(wait_s, Reply(404))
+        assert (await stage.job(job_id)).state.status is JobStatus.QUEUED
+    await bench.after(10, Reply(404))
+    error = (await stage.job(job_id)).state.error
+    assert error is not None
+    assert error.code == "provider_lost"
+    assert await stage.states(job_id) == [AttemptState.FAILED]
+
+
+@pytest.mark.parametrize("between", [RUNNING, Reply(200, {"status": "WEIRD"})], ids=["running", "weird"])
+async def test_a_ref_that_is_known_again_was_never_lost(stage: Stage, between: Reply) -> None:
+    bench = Bench(stage)
+    job_id = await bench.accepted()
+    missing = Reply(404)
+    for wait_s, answer in ((5, missing), (30, missing), (30, between), (30, missing), (30, missing)):
+        await bench.after(wait_s, answer)
+    assert not (await stage.job(job_id)).state.status.terminal
+
+
+async def test_trouble_does_not_make_a_ref_known(stage: Stage) -> None:
+    bench = Bench(stage)
+    job_id = await bench.accepted()
+    for wait_s, answer in ((5, Reply(404)), (10, Reply(404)), (20, Reply(500)), (20, Reply(404))):
+        await bench.after(wait_s, answer)
+    assert (await stage.job(job_id)).state.status is JobStatus.FAILED
+
+
+async def test_a_scaled_down_pace_scales_patience_down(stage: Stage) -> None:
+    bench = Bench(stage, poll_scale=0.01)
+    job_id = await bench.accepted()
+    for wait_s in (0.05, 0.1, 0.2):
+        await bench.after(wait_s, Reply(404))
+    assert (await stage.job(job_id)).state.status is JobStatus.FAILED
+
+
+@pytest.mark.parametrize(("ref_gone", "status"), [(True, JobStatus.CANCELLED), (False, JobStatus.FAILED)])
+async def test_a_ref_that_goes_after_our_cancel_was_cancelled_where_it_goes_with_it(
+    stage: Stage,
+    ref_gone: bool,  # noqa: FBT001 - a column
+    status: JobStatus,
+) -> None:
+    gone = CancelSpec(stops=True, destroys_output=False, ref_gone=ref_gone, source=SOURCE)
+    bench = Bench(stage, spec=a_spec(cancel=gone))
+    job_id = await bench.accepted()
+    await stage.jobs.cancel(job_id, owner="alice")
+    await stage.claim()  # the cancel is some other worker's
+    for wait_s in (5, 12, 12, 12):
+        stage.clock.advance(wait_s)
+        bench.provider.says(Reply(404))
+        for task in await stage.dispatch.claim_jobs(10):
+            if task.claim.kind == "poll":
+                await bench.poll(task)
+    assert (await stage.job(job_id)).state.status is status
+
+
+@pytest.mark.parametrize("gone", ["account", "model"])
+async def test_without_account_or_model_it_waits_for_better_settings(stage: Stage, gone: str) -> None:
+    bench = Bench(stage)
+    job_id = await bench.accepted()
+    without = replace(bench.account, adapter=replace(bench.account.adapter, spec=a_spec(models=())))
+    bench.with_accounts(*((without,) if gone == "model" else ()))
+    await bench.after(5)
+    assert await stage.tasks() == [("poll", 65_000)]
+    bench.with_accounts(bench.account)
+    await bench.after(60, SUCCEEDED)
+    assert (await stage.job(job_id)).state.status is JobStatus.SUCCEEDED
+
+
+async def test_a_worker_that_lost_its_lease_writes_nothing(stage: Stage) -> None:
+    bench = Bench(stage)
+    await bench.accepted()
+
+    async def lose_the_lease() -> None:
+        stage.clock.advance(LEASE_S + 1)
+        await stage.worker("second").claim_jobs(10)
+
+    bench.provider.meanwhile = lose_the_lease
+    stage.clock.advance(5)
+    for answer in (RUNNING, Reply(404), Reply(500), SUCCEEDED):
+        bench.provider.says(answer)
+        (task,) = await stage.dispatch.claim_jobs(10)
+        before = await stage.everything()
+        with pytest.raises(LeaseLost):
+            await bench.poll(task)
+        after = await stage.everything()
+        assert before.pop("tasks") != after.pop("tasks"), "another worker has it"
+        assert after == before
+        stage.clock.advance(LEASE_S + 1)
+
+
+async def test_a_poll_with_nothing_to_ask_for_closes_its_task(stage: Stage) -> None:
+    bench = Bench(stage)
+    job_id = await bench.accepted()
+    stage.clock.advance(5)
+    task = await stage.claim()
+    refused = tuple(replace(one, state=AttemptState.REFUSED) for one in task.attempts)
+    await bench.poll(type(task)(task.claim, task.job, refused))
+    assert await stage.tasks() == []
+    assert (await stage.job(job_id)).state.status is JobStatus.QUEUED
