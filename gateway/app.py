@@ -6,6 +6,7 @@ import hashlib
 import random
 import secrets
 from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib.metadata import version
 
 from gateway.api.asgi import Routes, build_api
@@ -24,7 +25,14 @@ from gateway.net import DialPolicy, GuardedTransport, parse_policy
 from gateway.registry import Registry
 from gateway.routing.catalogue import Catalogue, Offer
 from gateway.service.announce import Announcer
-from gateway.service.dispatch import DELIVERY_KINDS, JOB_KINDS, DeliveryTask, Dispatch, JobTask
+from gateway.service.dispatch import (
+    DELIVERY_KINDS,
+    FOLLOW_KINDS,
+    SUBMIT_KINDS,
+    DeliveryTask,
+    Dispatch,
+    JobTask,
+)
 from gateway.service.intake import Intake
 from gateway.service.jobs import Jobs
 from gateway.service.keys import Keys
@@ -46,6 +54,7 @@ from gateway.worker.sweep import Sweep
 from gateway.worker.tools import Tools
 
 MEASURE_S = 2.0
+WAITING_ROOM = 4
 CONNECTIONS = 256
 
 
@@ -205,10 +214,15 @@ class Gateway:
         async def carry_out(task: JobTask) -> None:
             await steps[task.claim.kind](task)
 
-        jobs: Lane[JobTask] = Lane(JOB_KINDS, settings.concurrency, self._dispatch.claim_jobs, carry_out)
+        # Two lanes: creates that hang must not keep the results of paid work waiting.
+        lanes: list[Lane[JobTask]] = [
+            Lane(kinds, settings.concurrency, partial(self._dispatch.claim_jobs, kinds=kinds), carry_out)
+            for kinds in (SUBMIT_KINDS, FOLLOW_KINDS)
+        ]
         deliveries: Lane[DeliveryTask] = Lane(
             DELIVERY_KINDS,
-            self.settings.webhooks.concurrency,
+            # Some of them only wait a moment for a host that has its fill; the sender counts those under way.
+            WAITING_ROOM * self.settings.webhooks.concurrency,
             self._dispatch.claim_deliveries,
             Deliver(tools, self._sender, self.store.sealer, self.settings.webhooks),
         )
@@ -222,7 +236,7 @@ class Gateway:
             idle_s=settings.idle_s,
             stop_s=settings.stop_s,
         )
-        worker.start([jobs, deliveries], [(settings.idle_s, sweep), (MEASURE_S, sweep.measure)])
+        worker.start([*lanes, deliveries], [(settings.idle_s, sweep), (MEASURE_S, sweep.measure)])
         self._worker = worker
 
     async def stop_worker(self) -> None:
@@ -242,6 +256,8 @@ class Gateway:
     async def _readiness(self) -> str | None:
         if self._worker is None:
             return "the worker is not running"
+        if self.store.database.trouble is not None:
+            return self.store.database.trouble
         try:
             await self.keys.count()
         except StorageUnavailable as error:

@@ -15,15 +15,19 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.simulator import Simulator, SimulatorServer, media, serve_simulator, studio
+from providers.contract.motion import Character, CharacterType, MotionRequest, Reference
 
 # Modules of these folders are imported by tests of other folders.
 sys.path += [str(Path(__file__).with_name(folder)) for folder in ("flows", "store")]
 
 from invariants import check_invariants
-from running_gateway import RunningGateway, StartGateway, StartSimulator, open_gateway
+from running_gateway import CHARACTER, REFERENCE, RunningGateway, StartGateway, StartSimulator, open_gateway
 
 pytest_plugins = ("store_stage",)  # a database, and the services over it
 
+SAMPLES = MotionRequest(
+    character=Character(type=CharacterType.IMAGE, url=CHARACTER), reference=Reference(url=REFERENCE)
+)
 # Decoding the same samples anew for every simulator would take most of these tests' time.
 _measured = functools.cache(media.measure)
 
@@ -49,9 +53,16 @@ async def simulator_server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sta
                 "random_bits": Random(7).getrandbits,  # noqa: S311 - the same refs in every run
             }
             simulator = Simulator(emulations, **(chosen | options))
+            # The first drawing and measuring takes longer than some tests let a provider take.
+            await simulator._studio.measure(await simulator._media.load(SAMPLES))
             return await stack.enter_async_context(await serve_simulator(simulator, port=port))
 
         yield start
+
+
+def begin_to_stop(server: SimulatorServer) -> None:
+    server._server.should_exit = True
+    server.simulator.refuse_more()
 
 
 @pytest.fixture
@@ -66,6 +77,8 @@ async def start_gateway(simulator_server: StartSimulator, tmp_path: Path) -> Asy
 
         async def start(*, simulator: dict[str, Any] | None = None, **options: Any) -> RunningGateway:
             served = await simulator_server(**(simulator or {}))
-            return await stack.enter_async_context(open_gateway(tmp_path, served, **options))
+            running = await stack.enter_async_context(open_gateway(tmp_path, served, **options))
+            stack.callback(begin_to_stop, served)  # while the gateway stops
+            return running
 
         yield start

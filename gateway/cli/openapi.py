@@ -28,7 +28,11 @@ def command(output: Path, *, check: bool) -> None:
             output.parent.mkdir(parents=True, exist_ok=True)
             output.write_bytes(document)
             click.echo(f"wrote {output}", err=True)
-        elif not output.exists() or output.read_bytes() != document:
+        elif not output.exists():
+            raise Failed(
+                f"there is no {output.resolve()}; run `motion-gateway openapi` at the repository's root"
+            )
+        elif output.read_bytes() != document:
             raise Failed(f"{output} is not what the code says; run `motion-gateway openapi` and commit it")
     except OSError as error:
         raise Failed(f"{output}: {error.strerror}") from error

@@ -59,7 +59,7 @@ def why_not(job: JobView) -> str:
         text += f": {printable(job.error.message)}{printable(theirs)}"
         text += "; the same job may be posted again" if job.error.retryable else ""
     if job.provider_may_bill:
-        text += f"; {job.provider} could not be stopped and may bill it"
+        text += f"; {job.provider} may bill it all the same"
     return text
 
 

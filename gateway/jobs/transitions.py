@@ -106,7 +106,8 @@ def refused(
         return _ended(job, JobStatus.CANCELLED, now_ms, attempt=after, told=(event,))
     if again_at_ms is None:
         return _ended(job, JobStatus.FAILED, now_ms, attempt=after, told=(event,), error=error)
-    return Step(job=job, attempt=after, events=(event,), follow_ups=(FollowUp(TaskKind.SUBMIT, again_at_ms),))
+    follow_up = FollowUp(TaskKind.SUBMIT, again_at_ms)
+    return Step(job=_released(job, now_ms), attempt=after, events=(event,), follow_ups=(follow_up,))
 
 
 def unknown(job: Job, attempt: Attempt, *, reason: str, now_ms: int, hold_until_ms: int) -> Step:
@@ -195,21 +196,26 @@ def cancel_requested(job: Job, attempts: tuple[Attempt, ...], *, now_ms: int) ->
     return Step(job=asked, events=(event,), follow_ups=follow_ups)
 
 
-def deadline_passed(job: Job, attempts: tuple[Attempt, ...], *, now_ms: int) -> Step:
+def deadline_passed(
+    job: Job, attempts: tuple[Attempt, ...], *, now_ms: int, unasked_until_ms: int = 0
+) -> Step:
     """The deadline is over: fail the job and have the provider asked to cancel.
 
-    A held job's deadline stands still, and one whose submission is in flight waits for its outcome.
+    A held job's deadline stands still, and one whose submission is in flight waits for its outcome. A job
+    that a provider accepted is left alone until `unasked_until_ms`: the provider is asked once more at the
+    deadline, since a run that ended in time was paid for, however long we were away.
     """
     current = latest(attempts)
     in_flight = current is not None and current.state is AttemptState.SUBMITTING
+    running = current is not None and current.state is AttemptState.ACCEPTED
     if (
         job.state.status.terminal
         or job.state.held is not None
         or now_ms < job.state.deadline_at_ms
+        or (running and now_ms < unasked_until_ms)
         or in_flight
     ):
         return Step(job=job)
-    running = current is not None and current.state is AttemptState.ACCEPTED
     follow_ups = (FollowUp(TaskKind.CANCEL, now_ms),) if running else ()
     if job.state.cancel_requested_at_ms is not None:
         return _ended(job, JobStatus.CANCELLED, now_ms, follow_ups=follow_ups, may_bill=running)

@@ -20,7 +20,9 @@ from gateway.storage.deliveries import Backlog, Delivery, DeliveryAttempt
 from gateway.storage.engine import Database
 from gateway.storage.tasks import Claim, Due
 
-JOB_KINDS = (TaskKind.SUBMIT, TaskKind.POLL, TaskKind.CANCEL)
+SUBMIT_KINDS = (TaskKind.SUBMIT,)
+FOLLOW_KINDS = (TaskKind.POLL, TaskKind.CANCEL)
+JOB_KINDS = (*SUBMIT_KINDS, *FOLLOW_KINDS)
 DELIVERY_KINDS = (TaskKind.DELIVER,)
 SWEEP_LIMIT = 200
 
@@ -79,11 +81,11 @@ class Dispatch:
         self._lease_ms = round(lease_s * 1000)
         self._give_back = Batched(self._give_back_batch)
 
-    async def claim_jobs(self, limit: int) -> list[JobTask]:
-        """Lease due submits, polls and cancels."""
+    async def claim_jobs(self, limit: int, kinds: Sequence[TaskKind] = JOB_KINDS) -> list[JobTask]:
+        """Lease due tasks about jobs, of these kinds."""
 
         def operation(connection: Connection) -> list[JobTask]:
-            claims = self._claim(connection, JOB_KINDS, limit)
+            claims = self._claim(connection, kinds, limit)
             subjects = [claim.subject for claim in claims]
             jobs = job_rows.load_many(connection, subjects)
             attempts = attempt_rows.load_of(connection, subjects)

@@ -116,7 +116,7 @@ class Record:
                 task_rows.finish(connection, claim) if then is None else task_rows.again(connection, then)
             )
             if not closed:
-                raise LeaseLost(f"the {claim.kind} task of {claim.subject} was claimed by another worker")
+                raise _no_longer_held(claim)
             if exchange is not None:
                 exchange_rows.insert_one(connection, exchange)
             return self._apply(connection, claim.subject, decide)
@@ -134,7 +134,7 @@ class Record:
 
         def operation(connection: Connection) -> Recorded:
             if not task_rows.still_held(connection, claim):
-                raise LeaseLost(f"the {claim.kind} task of {claim.subject} was claimed by another worker")
+                raise _no_longer_held(claim)
             return self._apply(connection, claim.subject, decide)
 
         recorded = await self._database.write(operation)
@@ -202,6 +202,11 @@ class Record:
         ]
         delivery_rows.insert_many(connection, frozen)
         task_rows.insert_many(connection, [(TaskKind.DELIVER, delivery.id, now_ms) for delivery in frozen])
+
+
+def _no_longer_held(claim: Claim) -> LeaseLost:
+    reason = "claimed anew after its lease, or dropped because the job ended"
+    return LeaseLost(f"the {claim.kind} task of {claim.subject} is no longer held: {reason}")
 
 
 def _write_attempt(

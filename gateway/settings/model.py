@@ -113,7 +113,7 @@ class Worker(Struct, frozen=True, kw_only=True):
     """The loop that carries out due tasks."""
 
     concurrency: Count = 64
-    """Most submits and polls under way at once."""
+    """Most submits under way at once, and most polls and cancels."""
     lease_s: Seconds = 20.0
     """How long a claimed task stays with its worker after the last heartbeat."""
     heartbeat_s: Seconds = 5.0

@@ -54,7 +54,7 @@ class Batched(Generic[Item, Result]):
 
     async def _carry_out(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:
-            results = await self._run([item for item, _ in batch])
+            pairs = list(zip(batch, await self._run([item for item, _ in batch]), strict=True))
         except BaseException as error:
             for _, future in batch:
                 if not future.done():
@@ -62,6 +62,6 @@ class Batched(Generic[Item, Result]):
             if not isinstance(error, Exception):
                 raise
         else:
-            for (_, future), result in zip(batch, results, strict=True):
+            for (_, future), result in pairs:
                 if not future.done():
                     future.set_result(result)

@@ -121,6 +121,8 @@ class SQLiteDatabase:
         self._questions: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
         self._unmoved = 0
+        self.trouble: str | None = None
+        """Why the last commit failed; None when it did not."""
         self._threads = [
             threading.Thread(target=self._write_loop, name="sqlite-writer", daemon=True),
             *(
@@ -219,11 +221,15 @@ class SQLiteDatabase:
                     job.run(connection, alone=len(batch) == 1)
         except DBAPIError as error:
             # Also a commit that failed: SQLite has rolled back then, so nothing of the batch was stored.
+            translated = _translated(error)
+            self.trouble = str(translated) if isinstance(translated, StorageUnavailable) else None
             for job in batch:
-                job.fail(_translated(error))
+                job.fail(translated)
         except BaseException as error:  # noqa: BLE001  (whatever an operation run alone raised, its waiter hears it)
             for job in batch:
                 job.fail(error)
+        else:
+            self.trouble = None
         if self._on_commit is not None:
             self._on_commit(time.perf_counter() - started, len(batch))
         _deliver(batch)

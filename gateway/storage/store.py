@@ -40,6 +40,9 @@ def open_store(settings: Settings, *, on_commit: OnCommit | None = None) -> Stor
     """
     path = database_path(settings)
     make_folder(path)
+    if not path.exists():
+        # Jobs hold URLs and metadata: for the owner's eyes. SQLite gives its other files the same mode.
+        path.touch(mode=0o600)
     migrate_file(path)
     secret = key_beside(path) if settings.secret_key is None else settings.secret_key.reveal()
     return Store(

@@ -24,6 +24,8 @@ class Memo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     missing_since_ms: int = 0
     doubted: int = 0
     """Polls in a row whose answer contradicts the provider's contract."""
+    late: int = 0
+    """Polls past the job's deadline that failed."""
     asked_ms: int = 0
     """When the provider was last asked, with an answer we could read."""
 

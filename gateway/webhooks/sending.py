@@ -18,7 +18,7 @@ from gateway.webhooks.outcome import BLOCKED_PREFIX, Outcome, Sent, judge_error,
 
 READ_BYTES = 8192  # of an answer, at most; then the connection is closed
 KEPT_BYTES = 1024  # of its text
-QUEUE_S = 2.0  # a host's queue must not fill the worker with deliveries that wait
+QUEUE_S = 0.25  # a host's queue must not fill the worker with deliveries that wait
 
 _FIXED_HEADERS = {
     "content-type": "application/json",

@@ -1,7 +1,7 @@
 """Asking the provider to stop an accepted attempt.
 
-Where a cancel destroys finished output, the job is looked at first: one that has just succeeded is a
-success, not a loss. Where the provider cannot stop a run, the job ends all the same, and says that it may
+The job is looked at first: one that has succeeded meanwhile is a success, not a loss, and a cancel may
+destroy finished output. Where the provider cannot stop a run, the job ends all the same, and says that it may
 be billed.
 """
 
@@ -47,10 +47,7 @@ class Cancel:
             _log.error("cancel.no_account", job_id=task.job.id, provider=attempt.provider)
             await self._end(task, attempt, None, may_bill=True)
             return
-        cancel = account.adapter.spec.cancel
-        if cancel is None:
-            await self._end(task, attempt, None, may_bill=True)
-        elif not cancel.destroys_output or not await self._already_over(task, attempt, account, model):
+        if not await self._already_over(task, attempt, account, model):
             await self._ask(task, attempt, account, model)
 
     async def _already_over(

@@ -14,7 +14,6 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from gateway.clock import Clock
 from gateway.errors import LeaseLost, StorageUnavailable
-from gateway.jobs.schedule import backoff_s
 from gateway.jobs.transitions import TaskKind
 from gateway.service.dispatch import Dispatch
 from gateway.storage.tasks import Claim, Due
@@ -23,7 +22,7 @@ from gateway.telemetry import Metrics, bound, get_logger
 _log = get_logger("gateway.worker")
 
 PAUSE_AFTER_FAILURE_S = 1.0
-LONGEST_GIVE_BACK_S = 300.0
+GIVE_BACK_S = 30.0
 LAG_PROBE_S = 0.5
 
 
@@ -147,13 +146,13 @@ class Worker:
             except StorageUnavailable as error:
                 _log.error("worker.storage", error=str(error))
                 tasks, pause_s = [], PAUSE_AFTER_FAILURE_S
-            except Exception as error:  # noqa: BLE001  (a lane that ended would leave its jobs lying for ever)
+            except Exception as error:  # noqa: BLE001  (a lane that ended would leave its jobs lying)
                 _log.exception("worker.claim_failed", error=str(error))
                 tasks, pause_s = [], PAUSE_AFTER_FAILURE_S
             if self._stopping.is_set():  # nothing is begun any more: a paid call would be cut off
                 await self._release([claimed.claim for claimed in tasks])
                 return
-            for claimed in tasks:
+            for claimed in self._not_under_way(tasks):
                 running = asyncio.create_task(self._carry_out(lane, claimed))
                 self._under_way[running] = claimed.claim
                 active.add(running)
@@ -164,6 +163,11 @@ class Worker:
             elif pause_s > 0:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(wake.wait(), pause_s)
+
+    def _not_under_way(self, tasks: list[T]) -> list[T]:
+        """Leave alone what this process is still at: only the extension of its lease failed."""
+        busy = {(claim.kind, claim.subject) for claim in self._under_way.values()}
+        return [claimed for claimed in tasks if (claimed.claim.kind, claimed.claim.subject) not in busy]
 
     async def _until_due(self, kinds: Sequence[TaskKind]) -> float:
         """Return seconds to sleep: until the next task is due, `idle_s` at most, never nothing."""
@@ -184,12 +188,11 @@ class Worker:
                 await self._give_back(claim)
 
     async def _give_back(self, claim: Claim) -> None:
-        tries = claim.tries + 1
-        delay_s = backoff_s(tries, first_s=PAUSE_AFTER_FAILURE_S, longest_s=LONGEST_GIVE_BACK_S, spread=1.0)
-        due_at_ms = self._clock.now_ms() + round(delay_s * 1000)
+        # Not counted as a try: what the task is for was perhaps not even begun.
+        due_at_ms = self._clock.now_ms() + round(GIVE_BACK_S * 1000)
         with suppress(StorageUnavailable):  # then the lease lapses by itself
             await self._dispatch.unchanged(
-                Due(claim=claim, due_at_ms=due_at_ms, tries=tries, memo=claim.memo), progress=None
+                Due(claim=claim, due_at_ms=due_at_ms, tries=claim.tries, memo=claim.memo), progress=None
             )
 
     async def _release(self, claims: Sequence[Claim]) -> None:

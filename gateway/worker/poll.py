@@ -31,6 +31,8 @@ LOST_AFTER_MS = 30_000
 """Both: right after a create a 404 may be replication lag."""
 DOUBTED_POLLS = 3
 """A reply that contradicts the provider's contract must be repeated this often to be believed."""
+LAST_LOOKS = 3
+"""Calls that may fail at the deadline before the job is given up unasked."""
 LONGEST_RETRY_S = 60.0
 NO_ACCOUNT_S = 60.0
 
@@ -84,6 +86,9 @@ class Poll:
             return
         decide = _observed(attempt.id, update, account, now_ms)
         step = decide(task.job, task.attempts)
+        if not step.job.state.status.terminal and now_ms >= task.job.state.deadline_at_ms:
+            await self._overdue(task, said)
+            return
         due = self._due(task, account, attempt, memo=memo, slow=update.slow)
         if not step.events:
             progress = None if step.job.progress == task.job.progress else step.job.progress
@@ -107,6 +112,9 @@ class Poll:
             decide = _lost(attempt.id, account, now_ms)
             await persist(lambda: tools.record.result(task.claim, decide, exchange=said))
             return
+        if now_ms >= task.job.state.deadline_at_ms:
+            await self._overdue(task, said)
+            return
         due = self._due(
             task, account, attempt, memo=replace(memo, missing=missing, missing_since_ms=since_ms)
         )
@@ -116,10 +124,16 @@ class Poll:
         self, task: JobTask, account: UpstreamAccount, trouble: Trouble, said: Exchange
     ) -> None:
         tools, now_ms = self._tools, self._tools.clock.now_ms()
+        late = now_ms - task.job.state.deadline_at_ms
+        if late >= 0 and task.claim.memo.late >= LAST_LOOKS - 1:
+            await self._overdue(task, said)
+            return
         tries = task.claim.tries + 1
         floor_s = account.adapter.spec.poll.floor_s * account.poll_scale
         own_s = backoff_s(tries, first_s=floor_s, longest_s=LONGEST_RETRY_S, spread=tools.spread())
-        asked_s = retry_after_s(trouble.retry_after, now_ms=now_ms) or 0.0
+        asked_s = min(retry_after_s(trouble.retry_after, now_ms=now_ms) or 0.0, LONGEST_RETRY_S)
+        delay_ms = round((floor_s if late >= 0 else max(own_s, asked_s)) * 1000)
+        memo = task.claim.memo
         _log.warning(
             "poll.trouble",
             job_id=task.job.id,
@@ -129,9 +143,9 @@ class Poll:
         )
         due = Due(
             claim=task.claim,
-            due_at_ms=now_ms + round(max(own_s, asked_s) * 1000),
+            due_at_ms=_by_deadline(task, now_ms, now_ms + delay_ms),
             tries=tries,
-            memo=task.claim.memo,
+            memo=replace(memo, late=memo.late + 1) if late >= 0 else memo,
         )
         await persist(lambda: tools.record.result(task.claim, nothing, exchange=said, then=due))
 
@@ -154,7 +168,25 @@ class Poll:
             spread=self._tools.spread(),
             retry_after_s=None,
         )
-        return Due(claim=task.claim, due_at_ms=now_ms + round(delay_s * 1000), memo=memo)
+        due_at_ms = _by_deadline(task, now_ms, now_ms + round(delay_s * 1000))
+        return Due(claim=task.claim, due_at_ms=due_at_ms, memo=memo)
+
+    async def _overdue(self, task: JobTask, said: Exchange) -> None:
+        """End a job whose last look, at its deadline, found it unfinished."""
+        now_ms = self._tools.clock.now_ms()
+        await persist(
+            lambda: self._tools.record.result(
+                task.claim,
+                lambda job, attempts: transitions.deadline_passed(job, attempts, now_ms=now_ms),
+                exchange=said,
+            )
+        )
+
+
+def _by_deadline(task: JobTask, now_ms: int, due_at_ms: int) -> int:
+    """Bring a poll forward to the deadline, where the provider has the last word."""
+    deadline_at_ms = task.job.state.deadline_at_ms
+    return deadline_at_ms if now_ms < deadline_at_ms < due_at_ms else due_at_ms
 
 
 def _observed(attempt_id: str, update: Update, account: UpstreamAccount, now_ms: int) -> Decide:

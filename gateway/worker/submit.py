@@ -11,7 +11,9 @@ file repeats a submission, and `begin` refuses while any earlier attempt may be 
 
 from __future__ import annotations
 
-from gateway.errors import LeaseLost, StorageUnavailable
+import math
+
+from gateway.errors import LeaseLost
 from gateway.ids import ATTEMPT
 from gateway.jobs import transitions
 from gateway.jobs.job import LIVE, Attempt, AttemptState, Job, latest
@@ -112,26 +114,17 @@ class Submit:
         said = exchange(task.job.id, attempt.id, called.spoken)
         decide = self._decide(task, attempt, account, called.outcome)
         try:
-            await persist(lambda: self._tools.record.result(task.claim, decide, exchange=said))
+            # For as long as this process lives: what is not written is known to nobody else.
+            await persist(
+                lambda: self._tools.record.result(task.claim, decide, exchange=said), keep_s=math.inf
+            )
         except LeaseLost:
-            if not isinstance(called.outcome, Made):
+            if isinstance(called.outcome, Unknown):
                 raise
             # Another worker took the task and declared the attempt unknown; here is proof that settles it.
-            _log.error(
-                "submit.late", job_id=task.job.id, attempt_id=attempt.id, provider_ref=called.outcome.ref
-            )
-            await persist(lambda: self._tools.record.transition(task.job.id, decide))
-        except StorageUnavailable:
-            # It will be found submitting, and held; the log then has the only trace of what came of it.
             ref = called.outcome.ref if isinstance(called.outcome, Made) else None
-            _log.error(
-                "submit.unrecorded",
-                job_id=task.job.id,
-                attempt_id=attempt.id,
-                outcome=said.outcome,
-                provider_ref=ref,
-            )
-            raise
+            _log.error("submit.late", job_id=task.job.id, attempt_id=attempt.id, provider_ref=ref)
+            await persist(lambda: self._tools.record.transition(task.job.id, decide), keep_s=math.inf)
 
     def _decide(
         self, task: JobTask, attempt: Attempt, account: UpstreamAccount, outcome: Submission

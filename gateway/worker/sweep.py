@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from gateway.errors import StorageUnavailable
 from gateway.jobs import transitions
 from gateway.jobs.job import Attempt, Job
 from gateway.jobs.transitions import Step
+from gateway.service.record import Decide
+from gateway.telemetry import get_logger
 from gateway.worker.tools import Tools
+
+_log = get_logger("gateway.worker")
+
+GRACE_MS = 60_000
+"""How long past its deadline, or past our start, a running job waits for the poll that has the last word."""
 
 
 class Sweep:
@@ -17,6 +25,7 @@ class Sweep:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
+        self._started_ms = tools.clock.now_ms()
 
     async def __call__(self) -> None:
         """End what is past its deadline or its hold."""
@@ -24,16 +33,24 @@ class Sweep:
         now_ms = tools.clock.now_ms()
 
         def deadline(job: Job, attempts: tuple[Attempt, ...]) -> Step:
-            return transitions.deadline_passed(job, attempts, now_ms=now_ms)
+            asked_by_ms = max(job.state.deadline_at_ms, self._started_ms) + GRACE_MS
+            return transitions.deadline_passed(job, attempts, now_ms=now_ms, unasked_until_ms=asked_by_ms)
 
         def hold(job: Job, _attempts: tuple[Attempt, ...]) -> Step:
             return transitions.hold_expired(job, now_ms=now_ms)
 
         waiting = await tools.dispatch.waiting()
-        for job_id in waiting.overdue:
-            await tools.record.transition(job_id, deadline)
-        for job_id in waiting.hold_expired:
-            await tools.record.transition(job_id, hold)
+        for job_ids, decide in ((waiting.overdue, deadline), (waiting.hold_expired, hold)):
+            for job_id in job_ids:
+                await self._end(job_id, decide)
+
+    async def _end(self, job_id: str, decide: Decide) -> None:
+        try:
+            await self._tools.record.transition(job_id, decide)
+        except StorageUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001  (one broken job must not keep the others from their end)
+            _log.exception("sweep.job_failed", job_id=job_id, error=str(error))
 
     async def measure(self) -> None:
         """Set the gauges that belong to the store."""

@@ -41,13 +41,17 @@ class Tools(Struct, frozen=True, kw_only=True):
     """A random number from 0 to 1."""
 
 
-async def persist(write: Callable[[], Awaitable[T]]) -> T:
+async def persist(write: Callable[[], Awaitable[T]], *, keep_s: float = KEEP_TRYING_S) -> T:
     """Write what a provider told us, again and again while storage fails: it was paid for.
 
+    Args:
+        write: to be done.
+        keep_s: how long to go on trying, seconds.
+
     Raises:
-        StorageUnavailable: it still fails after 20 s; the lease is about to be somebody else's.
+        StorageUnavailable: it still fails after that.
     """
-    deadline = asyncio.get_running_loop().time() + KEEP_TRYING_S
+    deadline = asyncio.get_running_loop().time() + keep_s
     pause_s = 0.05
     while True:
         try:

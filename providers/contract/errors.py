@@ -74,8 +74,9 @@ DECISIONS: dict[ErrorCode, Decision] = {
         retry=False, failover=False, fault=Fault.PROVIDER, http=502, again=False
     ),
     ErrorCode.TIMEOUT: _decide(retry=False, failover=True, fault=Fault.PROVIDER, http=504, again=True),
+    # The run may have been paid for: posting the same job again is no safe advice.
     ErrorCode.DEADLINE_EXCEEDED: _decide(
-        retry=False, failover=False, fault=Fault.PROVIDER, http=504, again=True
+        retry=False, failover=False, fault=Fault.PROVIDER, http=504, again=False
     ),
     ErrorCode.SUBMISSION_UNKNOWN: _decide(
         retry=False, failover=False, fault=Fault.PROVIDER, http=502, again=False

@@ -33,7 +33,7 @@ from gateway.simulator import Simulator, serve_simulator
 from gateway.worker.submit import DIED
 
 JOBS, KILLS = 50, 10
-WAIT_S = 60.0
+WAIT_S = 120.0
 """For the whole of it; never reached when all is well."""
 
 

@@ -9,7 +9,6 @@ import pytest
 from running_gateway import (
     ADAPTERS,
     CHARACTER,
-    ENDED,
     PROVIDERS,
     Document,
     JumpClock,
@@ -277,7 +276,7 @@ async def test_a_repeated_key_replays_the_job(start_gateway: StartGateway) -> No
 async def test_a_hundred_at_once_with_one_key_are_one_job(start_gateway: StartGateway) -> None:
     running = await start_gateway()
     provider = PROVIDERS[0]
-    headers = {"Idempotency-Key": "all at once".replace(" ", "-")}
+    headers = {"Idempotency-Key": "all-at-once"}
     replies = await asyncio.gather(
         *(running.client.post("/v1/jobs", json=asked(provider), headers=headers) for _ in range(100))
     )
@@ -413,13 +412,14 @@ async def test_a_cancel_that_fails_is_tried_again(start_gateway: StartGateway, p
     assert (repeated.status_code, repeated.json()["cancel_requested_at"]) == (200, asked_at)
     job = await running.ended(job_id)
     assert job["status"] == "cancelled"
-    assert (await running.stats())["cancels"][provider] == 2
     cancel = ADAPTERS[provider].spec.cancel
-    # Where the ref goes with the cancel, its absence at the second try says that the first one worked.
-    assert job["provider_may_bill"] is not (cancel is not None and cancel.stops)
+    assert cancel is not None
+    # The first one worked: its job is gone, which only asking again tells, or is shown as cancelled.
+    assert (await running.stats())["cancels"][provider] == (2 if cancel.ref_gone else 1)
+    assert job["provider_may_bill"] is not cancel.stops
 
 
-@pytest.mark.parametrize("provider", CANCELLING)
+@pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_finished_output_is_not_destroyed_by_a_late_cancel(
     start_gateway: StartGateway, provider: str
 ) -> None:
@@ -437,10 +437,8 @@ async def test_a_finished_output_is_not_destroyed_by_a_late_cancel(
     await running.when(finished)
     await running.client.post(f"/v1/jobs/{job_id}/cancel")
     job = await running.ended(job_id)
-    cancel = ADAPTERS[provider].spec.cancel
-    assert cancel is not None
-    assert job["status"] == ("succeeded" if cancel.destroys_output else "cancelled")
-    assert bool(job["outputs"]) is cancel.destroys_output
+    assert (job["status"], len(job["outputs"])) == ("succeeded", 1)
+    assert (await running.stats())["cancels"][provider] == 0
 
 
 @pytest.mark.parametrize("provider", CANCELLING)
@@ -560,4 +558,3 @@ async def test_a_restart_goes_on_where_it_was(start_gateway: StartGateway) -> No
         clock.jump(1000)
         assert (await running.ended(job_id))["status"] == "succeeded"
     assert sum((await running.stats())["accepted"].values()) == len(PROVIDERS) + 1
-    assert ENDED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from gateway.errors import LeaseLost, StorageUnavailable
 from gateway.service.dispatch import JOB_KINDS, JobTask
 from gateway.service.wakeup import Wakeup
 from gateway.storage import tables
-from gateway.storage.tasks import Due
+from gateway.storage.tasks import Claim, Due
 from gateway.telemetry import Metrics
 from gateway.worker import loop as loop_module
 from gateway.worker.loop import Duty, Lane, Worker
@@ -222,14 +222,26 @@ async def test_a_claim_that_fails_is_tried_again(
     assert len(failures) == 2
 
 
-async def test_heartbeats_carry_a_lease_through_a_long_call(floor: Floor) -> None:
-    gate = Gate(floor)
+async def test_heartbeats_carry_a_lease_through_a_long_call(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, beats = Gate(floor), asyncio.Semaphore(0)
+    heartbeat = floor.stage.dispatch.heartbeat
+
+    async def heard(claims: Sequence[Claim]) -> list[Claim]:
+        lost = await heartbeat(claims)
+        beats.release()
+        return lost
+
+    monkeypatch.setattr(floor.stage.dispatch, "heartbeat", heard)
     await floor.stage.accept()
     async with floor.running(gate, heartbeat_s=0.01):
         await gate.reached(1)
         for _ in range(3):
             floor.stage.clock.advance(LEASE_S - 1)
-            await asyncio.sleep(0.05)
+            async with asyncio.timeout(PATIENCE_S):
+                for _ in range(2):  # the first may have begun before
+                    await beats.acquire()
             assert await floor.stage.worker("second").claim_jobs(10) == []
         gate.open.set()
         await floor.until(1)
