@@ -6,7 +6,6 @@ import functools
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from importlib.metadata import entry_points
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,7 +20,15 @@ from providers.contract.motion import Character, CharacterType, MotionRequest, R
 sys.path += [str(Path(__file__).with_name(folder)) for folder in ("flows", "store")]
 
 from invariants import check_invariants
-from running_gateway import CHARACTER, REFERENCE, RunningGateway, StartGateway, StartSimulator, open_gateway
+from running_gateway import (
+    CHARACTER,
+    EMULATIONS,
+    REFERENCE,
+    RunningGateway,
+    StartGateway,
+    StartSimulator,
+    open_gateway,
+)
 
 pytest_plugins = ("store_stage",)  # a database, and the services over it
 
@@ -43,16 +50,13 @@ async def simulator_server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sta
     async with AsyncExitStack() as stack:
 
         async def start(port: int = 0, **options: Any) -> SimulatorServer:
-            emulations = {
-                point.name: point.load() for point in entry_points(group="motion_gateway.emulations")
-            }
             chosen: dict[str, Any] = {
                 "clock": SystemClock(),
                 "run_s": 0.2,
                 "render": False,
                 "random_bits": Random(7).getrandbits,  # noqa: S311 - the same refs in every run
             }
-            simulator = Simulator(emulations, **(chosen | options))
+            simulator = Simulator(EMULATIONS, **(chosen | options))
             # The first drawing and measuring takes longer than some tests let a provider take.
             await simulator._studio.measure(await simulator._media.load(SAMPLES))
             return await stack.enter_async_context(await serve_simulator(simulator, port=port))
@@ -82,3 +86,17 @@ async def start_gateway(simulator_server: StartSimulator, tmp_path: Path) -> Asy
             return running
 
         yield start
+
+
+@pytest.fixture(scope="module")
+async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningGateway]:
+    """One gateway for a module's tests: it stores what it accepts, and carries nothing out."""
+    folder = tmp_path_factory.mktemp("running")
+    impatient = {"SERVER__BODY_TIMEOUT_S": "0.3", "SERVER__HEAD_TIMEOUT_S": "0.3"}
+    async with (
+        await serve_simulator(Simulator(EMULATIONS, clock=SystemClock(), render=False)) as served,
+        open_gateway(folder, served, settings=impatient) as gateway,
+    ):
+        await gateway.gateway.stop_worker()
+        yield gateway
+    check_invariants(folder / "gateway.db")

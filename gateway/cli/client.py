@@ -24,6 +24,7 @@ URL_VARIABLE, KEY_VARIABLE = "MOTION_GATEWAY_URL", "MOTION_GATEWAY_KEY"
 DEFAULT_URL = "http://127.0.0.1:8080"
 TIMEOUT_S = 30.0
 WATCH_S = 1.0
+AWAY_S = 60.0
 
 T = TypeVar("T")
 
@@ -37,6 +38,10 @@ class Answered(Struct, frozen=True):
 
 class NoAnswer(Failed):
     """A request went out, or may have, and nothing came back: what it asked for may have been done."""
+
+
+class NobodyHome(Failed):
+    """Nothing listens there just now."""
 
 
 class _Problem(Struct, frozen=True):
@@ -78,12 +83,30 @@ class GatewayClient:
     async def follow(
         self, job_id: str, on_change: Callable[[JobView], None], *, every_s: float = WATCH_S
     ) -> Answered:
-        """Read a job again and again until it ended."""
+        """Read a job again and again until it ended.
+
+        A gateway that restarts meanwhile is waited for: the job goes on without us.
+
+        Raises:
+            Failed: the gateway refuses, or was away for a minute on end.
+        """
+        away_s, seen = 0.0, False
         while True:
-            answered = await self.show(job_id)
-            on_change(answered.job)
-            if answered.job.status.terminal:
-                return answered
+            try:
+                answered = await self.show(job_id)
+            except (NobodyHome, NoAnswer) as error:
+                if not seen:
+                    raise
+                if away_s >= AWAY_S:
+                    raise Failed(f"{error}. The job goes on: motion-gateway watch {job_id}") from error
+                if not away_s:
+                    click.echo("the gateway does not answer; the job goes on, trying again", err=True)
+                away_s += every_s
+            else:
+                away_s, seen = 0.0, True
+                on_change(answered.job)
+                if answered.job.status.terminal:
+                    return answered
             await asyncio.sleep(every_s)
 
     async def _job(
@@ -108,7 +131,7 @@ class GatewayClient:
         try:
             response = await self._http.request(method, path, json=json, headers=headers)
         except httpx.ConnectError as error:
-            raise Failed(
+            raise NobodyHome(
                 f"nothing answers at {self._http.base_url} ({error}); is `motion-gateway serve` running?"
                 f" {URL_VARIABLE} says where it is"
             ) from error

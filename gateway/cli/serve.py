@@ -24,8 +24,10 @@ from gateway.service.keys import Scope
 from gateway.settings import Settings
 from gateway.settings.hosts import is_loopback
 from gateway.simulator import Simulator, serve_simulator
-from gateway.telemetry import Redactor, configure
+from gateway.telemetry import Redactor, configure, get_logger
 from providers.contract.emulation import Rules
+
+_log = get_logger("gateway.serve")
 
 RUN_S = 8.0
 POLL_SCALE = 0.1
@@ -53,16 +55,19 @@ async def _serve(settings: Settings, registry: Registry) -> None:
         settings = await _with_provider(settings, registry, stack)
         # After the simulator's keys were made, so that they are taken out of the logs as well.
         configure(settings.logs.format, settings.logs.level, Redactor(settings.secrets()), sys.stderr)
-        gateway = Gateway(settings, registry)
-        stack.push_async_callback(gateway.close)
+        # The port first: a start that is refused for it leaves no database behind.
         listener = claim_port(settings.server.host, settings.server.port)
         stack.callback(listener.close)
+        gateway = Gateway(settings, registry)
+        stack.push_async_callback(gateway.close)
         stopped = stop_signal()
         await announce(gateway, url_of(listener), await _admit(gateway))
         await gateway.start_worker()
         server = await start(build_server(gateway.asgi, settings.server).config, listener)
         await server.until(stopped)
+        _log.info("serve.stopping")
         await _stop(gateway, server)
+        _log.info("serve.stopped")
 
 
 async def _with_provider(settings: Settings, registry: Registry, stack: AsyncExitStack) -> Settings:

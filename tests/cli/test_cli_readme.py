@@ -90,6 +90,10 @@ def wait_until_finished(script: str, url: str, key: str) -> dict[str, object]:
     raise AssertionError("the job did not finish")
 
 
+def test_nothing_is_left_to_be_filled_in() -> None:
+    assert re.findall(r"@[A-Z]+@|TODO|TBD", README.read_text()) == []
+
+
 @needs_curl
 def test_the_lines_of_curl_work_against_a_serve_with_nothing_configured(tmp_path: Path) -> None:
     with started(tmp_path, "serve", "--port", "0") as serve:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from job_examples import DEADLINE_S, NOW_MS, SOURCE, a_spec
 from store_stage import Stage
@@ -32,9 +34,12 @@ async def asked(stage: Stage, spec: CancelSpec | None) -> tuple[Bench, str]:
 @pytest.mark.parametrize(
     ("spec", "answers", "calls", "ends"),
     [
-        (None, [], [], (JobStatus.CANCELLED, True)),
-        (cancel(), [Reply(204)], [DELETE], (JobStatus.CANCELLED, False)),
-        (cancel(stops=False), [Reply(200)], [DELETE], (JobStatus.CANCELLED, True)),
+        (None, [RUNNING], [GET], (JobStatus.CANCELLED, True)),
+        (None, [SUCCEEDED], [GET], (JobStatus.SUCCEEDED, False)),
+        (cancel(), [RUNNING, Reply(204)], [GET, DELETE], (JobStatus.CANCELLED, False)),
+        (cancel(), [SUCCEEDED], [GET], (JobStatus.SUCCEEDED, False)),
+        (cancel(stops=False), [RUNNING, Reply(200)], [GET, DELETE], (JobStatus.CANCELLED, True)),
+        (cancel(stops=False), [SUCCEEDED], [GET], (JobStatus.SUCCEEDED, False)),
         (cancel(destroys=True), [RUNNING, Reply(204)], [GET, DELETE], (JobStatus.CANCELLED, False)),
         (cancel(destroys=True), [SUCCEEDED], [GET], (JobStatus.SUCCEEDED, False)),
         (cancel(destroys=True), [Reply(200, {"status": "FAILED"})], [GET], (JobStatus.FAILED, False)),
@@ -57,13 +62,16 @@ async def asked(stage: Stage, spec: CancelSpec | None) -> tuple[Bench, str]:
             [GET, DELETE],
             (JobStatus.CANCELLED, False),
         ),
-        (cancel(gone=True), [Reply(404)], [DELETE], (JobStatus.CANCELLED, False)),
-        (cancel(gone=False), [Reply(404)], [DELETE], (JobStatus.CANCELLED, True)),
+        (cancel(gone=True), [RUNNING, Reply(404)], [GET, DELETE], (JobStatus.CANCELLED, False)),
+        (cancel(gone=False), [RUNNING, Reply(404)], [GET, DELETE], (JobStatus.CANCELLED, True)),
     ],
     ids=[
-        "no cancel",
-        "stops",
-        "only detaches",
+        "no cancel, runs",
+        "no cancel, has succeeded",
+        "stops, runs",
+        "stops, has succeeded",
+        "only detaches, runs",
+        "only detaches, has succeeded",
         "destroys, runs",
         "destroys, has succeeded",
         "destroys, has failed",
@@ -91,27 +99,42 @@ async def test_a_cancel_ends_the_job_as_its_provider_allows(
     assert (await stage.attempts(job_id))[0].finished_at_ms is not None
 
 
-@pytest.mark.parametrize("answer", [NobodyThere(), Reply(500), Reply(429), Reply(409)], ids=repr)
-async def test_a_cancel_that_fails_is_tried_again_and_given_up_in_the_end(
-    stage: Stage, answer: Answer
-) -> None:
-    bench, job_id = await asked(stage, cancel())
+async def tried(bench: Bench, job_id: str, tries: Sequence[tuple[Answer, ...]]) -> list[int]:
+    """Carry the cancel out so often, each time to these answers; return the seconds it waited between."""
+    stage = bench.stage
     waits: list[int] = []
-    for _ in range(MOST_TRIES - 1):
-        bench.provider.says(answer)
+    for number, answers in enumerate(tries, 1):
+        bench.provider.says(*answers)
         for task in await stage.dispatch.claim_jobs(10):
-            if task.claim.kind == "cancel":
+            if task.claim.kind is TaskKind.CANCEL:
                 await bench.cancel(task)
+        assert not bench.provider.answers
+        if number == len(tries):
+            break
         assert not (await stage.job(job_id)).state.status.terminal
         ((_, due_ms),) = [one for one in await stage.tasks() if one[0] == "cancel"]
         wait_ms = due_ms - (stage.clock.now_ms() - NOW_MS)
         waits.append(wait_ms // 1000)
         stage.clock.advance(wait_ms / 1000)
-    assert waits == [1, 2, 4, 8, 16, 32, 60]
-    bench.provider.says(answer)
-    for task in await stage.dispatch.claim_jobs(10):
-        if task.claim.kind == "cancel":
-            await bench.cancel(task)
+    return waits
+
+
+@pytest.mark.parametrize("answer", [NobodyThere(), Reply(500), Reply(429)], ids=repr)
+async def test_a_look_that_fails_counts_as_a_try(stage: Stage, answer: Answer) -> None:
+    bench, job_id = await asked(stage, cancel())
+    tries: list[tuple[Answer, ...]] = [(answer,), (RUNNING, Reply(500))] * (MOST_TRIES // 2)
+    assert await tried(bench, job_id, tries) == [1, 2, 4, 8, 16, 32, 60]
+    job = await stage.job(job_id)
+    assert (job.state.status, job.state.provider_may_bill) == (JobStatus.CANCELLED, True)
+    assert bench.provider.calls.count(DELETE) == MOST_TRIES // 2
+
+
+@pytest.mark.parametrize("answer", [NobodyThere(), Reply(500), Reply(429), Reply(409)], ids=repr)
+async def test_a_cancel_that_fails_is_tried_again_and_given_up_in_the_end(
+    stage: Stage, answer: Answer
+) -> None:
+    bench, job_id = await asked(stage, cancel())
+    assert await tried(bench, job_id, [(RUNNING, answer)] * MOST_TRIES) == [1, 2, 4, 8, 16, 32, 60]
     job = await stage.job(job_id)
     assert (job.state.status, job.state.provider_may_bill) == (JobStatus.CANCELLED, True)
     assert bench.provider.calls.count(DELETE) == MOST_TRIES
@@ -120,15 +143,20 @@ async def test_a_cancel_that_fails_is_tried_again_and_given_up_in_the_end(
 
 async def test_a_cancel_that_fails_once_then_works(stage: Stage) -> None:
     bench, job_id = await asked(stage, cancel())
-    await bench.work(Reply(503, retry_after="3"))
+    await bench.work(RUNNING, Reply(503, retry_after="3"))
     assert ("cancel", 3000) in await stage.tasks()
-    await bench.after(3, Reply(204))
+    await bench.after(3, RUNNING, Reply(204))
     job = await stage.job(job_id)
     assert (job.state.status, job.state.provider_may_bill) == (JobStatus.CANCELLED, False)
 
 
-async def test_where_a_cancel_destroys_nothing_is_cancelled_before_it_was_looked_at(stage: Stage) -> None:
-    bench, job_id = await asked(stage, cancel(destroys=True))
+@pytest.mark.parametrize(
+    "spec",
+    [None, cancel(), cancel(stops=False), cancel(destroys=True), cancel(gone=True)],
+    ids=["no cancel", "stops", "only detaches", "destroys", "goes"],
+)
+async def test_nothing_is_cancelled_before_it_was_looked_at(stage: Stage, spec: CancelSpec | None) -> None:
+    bench, job_id = await asked(stage, spec)
     await bench.work(Reply(500))
     assert bench.provider.calls == [POST, GET]
     assert not (await stage.job(job_id)).state.status.terminal
@@ -145,10 +173,9 @@ async def test_a_run_past_its_deadline_is_cancelled_and_the_job_keeps_its_end(
 ) -> None:
     bench = Bench(stage, spec=a_spec(cancel=cancel(stops=stops)))
     job_id = await bench.accepted()
-    stage.clock.advance(DEADLINE_S)
-    await bench.sweep()
+    await bench.after(DEADLINE_S, RUNNING)
     ended = await stage.job(job_id)
-    await bench.work(Reply(204))
+    await bench.work(RUNNING, Reply(204))
     job = await stage.job(job_id)
     assert (job.state.status, job.state.error) == (JobStatus.FAILED, ended.state.error)
     assert (job.state.provider_may_bill, job.state.finished_at_ms) == (may_bill, ended.state.finished_at_ms)
@@ -159,8 +186,7 @@ async def test_a_run_past_its_deadline_is_cancelled_and_the_job_keeps_its_end(
 async def test_a_success_found_after_the_deadline_is_recorded_with_its_attempt_alone(stage: Stage) -> None:
     bench = Bench(stage, spec=a_spec(cancel=cancel(destroys=True)))
     job_id = await bench.accepted()
-    stage.clock.advance(DEADLINE_S)
-    await bench.sweep()
+    await bench.after(DEADLINE_S, RUNNING)
     await bench.work(SUCCEEDED)
     job = await stage.job(job_id)
     assert (job.state.status, await stage.states(job_id)) == (JobStatus.FAILED, [AttemptState.SUCCEEDED])

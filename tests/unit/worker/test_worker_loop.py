@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from job_examples import NOW_MS
 from store_stage import LEASE_S, Stage
+from worker_bench import Bench
 
 from gateway.errors import LeaseLost, StorageUnavailable
-from gateway.service.dispatch import JOB_KINDS, JobTask
+from gateway.jobs.transitions import TaskKind
+from gateway.service.dispatch import FOLLOW_KINDS, JOB_KINDS, SUBMIT_KINDS, JobTask
 from gateway.service.wakeup import Wakeup
 from gateway.storage import tables
 from gateway.storage.tasks import Claim, Due
@@ -183,7 +185,7 @@ async def test_a_step_that_stumbles_is_given_back_and_the_others_go_on(floor: Fl
         await floor.until(3)
     assert sorted(floor.done) == sorted(good)
     (row,) = await floor.stage.rows(tables.tasks)
-    assert (row["subject"], row["tries"], row["due_at_ms"]) == (bad, 1, NOW_MS + 1000)
+    assert (row["subject"], row["tries"], row["due_at_ms"]) == (bad, 0, NOW_MS + 30_000)
     assert row["leased_until_ms"] is None
 
 
@@ -245,6 +247,46 @@ async def test_heartbeats_carry_a_lease_through_a_long_call(
             assert await floor.stage.worker("second").claim_jobs(10) == []
         gate.open.set()
         await floor.until(1)
+
+
+async def test_what_is_still_under_way_here_is_not_carried_out_a_second_time(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heartbeats that failed let the lease lapse, and the lane claims what it is still at."""
+    gate, claimed_again = Gate(floor), asyncio.Event()
+    claim = floor.stage.dispatch.claim_jobs
+
+    async def watched(limit: int) -> list[JobTask]:
+        tasks = await claim(limit)
+        if gate.begun and first in [task.job.id for task in tasks]:
+            claimed_again.set()
+        return tasks
+
+    monkeypatch.setattr(floor.stage.dispatch, "claim_jobs", watched)
+    first = await floor.stage.accept()
+    async with floor.running(gate):
+        await gate.reached(1)
+        floor.stage.clock.advance(LEASE_S + 1)
+        floor.wakeup.wake()
+        await asyncio.wait_for(claimed_again.wait(), PATIENCE_S)
+        second = await floor.stage.accept()
+        floor.wakeup.wake()
+        await gate.reached(2)
+        assert gate.begun == [first, second]
+        gate.open.set()
+
+
+async def test_only_the_kinds_asked_for_are_claimed(floor: Floor) -> None:
+    stage = floor.stage
+    bench = Bench(stage)
+    await bench.accepted()
+    stage.clock.advance(5)
+    await stage.accept()
+    first, second = stage.worker("first"), stage.worker("second")
+    assert [task.claim.kind for task in await first.claim_jobs(10, kinds=FOLLOW_KINDS)] == [TaskKind.POLL]
+    assert [task.claim.kind for task in await first.claim_jobs(10, kinds=SUBMIT_KINDS)] == [TaskKind.SUBMIT]
+    stage.clock.advance(LEASE_S + 1)
+    assert {task.claim.kind for task in await second.claim_jobs(10)} == {TaskKind.POLL, TaskKind.SUBMIT}
 
 
 async def test_stopping_lets_what_is_under_way_finish(floor: Floor) -> None:

@@ -12,6 +12,7 @@ from worker_bench import RUNNING, SUCCEEDED, Answer, Bench, NobodyThere, Reply
 from gateway.errors import LeaseLost
 from gateway.jobs.job import AttemptState
 from gateway.storage import tables
+from gateway.worker.poll import LAST_LOOKS
 from providers.contract.spec import CancelSpec, StatusWord
 from providers.contract.status import JobStatus
 
@@ -96,16 +97,87 @@ async def test_an_unknown_word_changes_nothing_and_is_counted(stage: Stage) -> N
     assert (await stage.job(job_id)).state.status is JobStatus.SUCCEEDED
 
 
-async def test_an_unknown_word_lasts_until_the_deadline_at_most(stage: Stage) -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [Reply(200, {"status": "VANISHED"}), Reply(200, {"status": "QUEUED"}), RUNNING, Reply(404), HOLLOW],
+    ids=["unknown word", "queued", "running", "unknown ref", "drift"],
+)
+@pytest.mark.parametrize("late_s", [0, 3600], ids=["at", "long after"])
+async def test_a_look_at_the_deadline_that_sees_no_end_ends_the_job(
+    stage: Stage, answer: Reply, late_s: int
+) -> None:
     bench = Bench(stage)
     job_id = await bench.accepted()
-    await bench.after(5, Reply(200, {"status": "VANISHED"}))
-    stage.clock.advance(DEADLINE_S)
-    await bench.sweep()
+    await bench.after(DEADLINE_S - 1, answer)
+    assert not (await stage.job(job_id)).state.status.terminal
+    assert await stage.tasks() == [("poll", DEADLINE_S * 1000)]
+    await bench.after(1 + late_s, answer)
     error = (await stage.job(job_id)).state.error
     assert error is not None
     assert error.code == "deadline_exceeded"
-    assert [kind for kind, _ in await stage.tasks()] == ["cancel"]
+    assert await stage.tasks() == [("cancel", stage.clock.now_ms() - NOW_MS)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [(SUCCEEDED, JobStatus.SUCCEEDED), (FAILED, JobStatus.FAILED)],
+    ids=["succeeded", "failed"],
+)
+@pytest.mark.parametrize("late_s", [0, 100_000], ids=["at", "long after"])
+async def test_the_provider_has_the_last_word_at_the_deadline(
+    stage: Stage, answer: Reply, status: JobStatus, late_s: int
+) -> None:
+    job_id = await Bench(stage).accepted()
+    stage.clock.advance(DEADLINE_S + late_s)
+    started_again = Bench(stage)
+    await started_again.sweep()
+    await started_again.work(answer)
+    state = (await stage.job(job_id)).state
+    assert state.status is status
+    assert state.error is None or state.error.code != "deadline_exceeded"
+    assert await stage.tasks() == []
+
+
+@pytest.mark.parametrize(
+    "answer", [RUNNING, Reply(404), HOLLOW, Reply(500), Reply(429, retry_after="60")], ids=repr
+)
+async def test_a_poll_is_brought_forward_to_the_deadline(stage: Stage, answer: Reply) -> None:
+    bench = Bench(stage)
+    await bench.accepted()
+    await bench.after(DEADLINE_S - 1, answer)
+    assert await stage.tasks() == [("poll", DEADLINE_S * 1000)]
+
+
+@pytest.mark.parametrize("answer", USELESS, ids=repr)
+async def test_a_look_at_the_deadline_that_fails_is_repeated_a_few_times(
+    stage: Stage, answer: Answer
+) -> None:
+    bench = Bench(stage)
+    job_id = await bench.accepted()
+    for _ in range(LAST_LOOKS):  # before the deadline they do not count
+        await bench.after(100, answer)
+    stage.clock.advance(DEADLINE_S - 100 * LAST_LOOKS)
+    for _ in range(LAST_LOOKS - 1):
+        await bench.work(answer)
+        await bench.sweep()
+        assert not (await stage.job(job_id)).state.status.terminal
+        assert await stage.tasks() == [("poll", stage.clock.now_ms() - NOW_MS + 2000)]
+        stage.clock.advance(2)
+    await bench.work(answer)
+    error = (await stage.job(job_id)).state.error
+    assert error is not None
+    assert error.code == "deadline_exceeded"
+    assert await stage.tasks() == [("cancel", stage.clock.now_ms() - NOW_MS)]
+    assert bench.provider.calls.count("GET /jobs/r-1") == 2 * LAST_LOOKS
+
+
+async def test_a_last_look_may_still_find_a_success(stage: Stage) -> None:
+    bench = Bench(stage)
+    job_id = await bench.accepted()
+    await bench.after(DEADLINE_S, Reply(500))
+    await bench.after(2, Reply(429, retry_after="60"))
+    await bench.after(2, SUCCEEDED)
+    assert (await stage.job(job_id)).state.status is JobStatus.SUCCEEDED
 
 
 @pytest.mark.parametrize("answer", USELESS, ids=repr)
@@ -128,11 +200,14 @@ async def test_a_failed_poll_says_nothing_about_the_job(stage: Stage, answer: An
     assert due_ms == stage.clock.now_ms() - NOW_MS + 10_000
 
 
-async def test_a_busy_provider_is_asked_when_it_says(stage: Stage) -> None:
+@pytest.mark.parametrize(("field", "wait_s"), [("7", 7), ("60", 60), ("77", 60), ("9999999", 60)])
+async def test_a_busy_provider_is_asked_when_it_says_but_within_a_minute(
+    stage: Stage, field: str, wait_s: int
+) -> None:
     bench = Bench(stage)
     await bench.accepted()
-    await bench.after(5, Reply(429, retry_after="77"))
-    assert await stage.tasks() == [("poll", 82_000)]
+    await bench.after(5, Reply(429, retry_after=field))
+    assert await stage.tasks() == [("poll", (5 + wait_s) * 1000)]
 
 
 async def test_a_success_without_output_is_believed_the_third_time(stage: Stage) -> None:

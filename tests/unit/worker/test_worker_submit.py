@@ -16,7 +16,7 @@ from invariants import check_invariants
 from job_examples import DEADLINE_S, NOW_MS, a_job, a_spec, an_attempt
 from msgspec.structs import replace
 from store_stage import LEASE_S, Stage
-from worker_bench import HOLD_S, MADE, SUCCEEDED, Answer, Bench, Killed, NobodyThere, Reply
+from worker_bench import HOLD_S, MADE, RUNNING, SUCCEEDED, Answer, Bench, Killed, NobodyThere, Reply
 
 from gateway.errors import LeaseLost, StorageUnavailable
 from gateway.jobs.job import LIVE, AttemptState, Job
@@ -29,6 +29,8 @@ from gateway.worker import tools as tools_module
 from gateway.worker.submit import DIED
 from providers.contract.status import JobStatus
 
+AWAY = 200
+"""Writes that fail before the store is back, where it stays away."""
 DOUBTFUL: list[Answer] = [
     httpx.ReadError("reset"),
     httpx.ReadTimeout("silence"),
@@ -221,25 +223,54 @@ async def test_proof_that_comes_after_the_lease_was_lost_settles_the_doubt(
     assert bench.provider.calls == ["POST /jobs", "GET /jobs/r-1"]
 
 
-@pytest.mark.parametrize("answer", [Reply(429), Reply(400), Reply(500), NobodyThere()], ids=repr)
-async def test_anything_less_than_proof_changes_nothing_after_the_lease_was_lost(
-    stage: Stage, answer: Answer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("answer", DOUBTFUL, ids=repr)
+async def test_doubt_changes_nothing_after_the_lease_was_lost(stage: Stage, answer: Answer) -> None:
+    bench = Bench(stage)
+    job_id = await stage.accept()
+    bench.provider.meanwhile = lambda: lose_the_lease(bench)
+    with pytest.raises(LeaseLost):
+        await bench.work(answer)
+    assert await held(bench, job_id)
+
+
+@pytest.mark.parametrize("answer", [Reply(429), NobodyThere()], ids=repr)
+async def test_what_was_not_made_is_tried_again_even_after_the_lease_was_lost(
+    stage: Stage, answer: Answer, monkeypatch: pytest.MonkeyPatch, database_path: Path
+) -> None:
+    bench = Bench(stage)
+    job_id = await stage.accept()
+    submit = bench.tools.calls.submit
+
+    async def slow(*args: Any) -> object:
+        called = await submit(*args)
+        await lose_the_lease(bench)
+        return called
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.tools.calls, "submit", slow)
+        await bench.work(answer)
+    job = await stage.job(job_id)
+    assert (job.state.status, job.state.held) == (JobStatus.QUEUED, None)
+    assert await stage.states(job_id) == [AttemptState.REFUSED]
+    assert await stage.tasks() == [("submit", stage.clock.now_ms() - NOW_MS + 1000)]
+    check_invariants(database_path)
+    await bench.after(1, MADE)
+    assert await stage.states(job_id) == [AttemptState.REFUSED, AttemptState.ACCEPTED]
+
+
+async def test_a_definite_refusal_fails_the_job_even_after_the_lease_was_lost(
+    stage: Stage, database_path: Path
 ) -> None:
     bench = Bench(stage)
     job_id = await stage.accept()
     bench.provider.meanwhile = lambda: lose_the_lease(bench)
-    if isinstance(answer, NobodyThere):
-        submit = bench.tools.calls.submit
-
-        async def slow(*args: Any) -> object:
-            called = await submit(*args)
-            await lose_the_lease(bench)
-            return called
-
-        monkeypatch.setattr(bench.tools.calls, "submit", slow)
-    with pytest.raises(LeaseLost):
-        await bench.work(answer)
-    assert await held(bench, job_id)
+    await bench.work(Reply(400, {"code": "E.1", "message": "no"}))
+    job = await stage.job(job_id)
+    assert job.state.error is not None
+    assert (job.state.error.code, job.state.error.provider_code) == ("invalid_request", "E.1")
+    assert (job.state.held, job.state.provider_may_bill) == (None, False)
+    assert (await stage.states(job_id), await stage.tasks()) == ([AttemptState.REFUSED], [])
+    check_invariants(database_path)
 
 
 async def test_a_worker_that_lost_its_lease_before_the_intent_sends_nothing(stage: Stage) -> None:
@@ -270,8 +301,8 @@ async def test_a_job_cancelled_during_the_call_is_cancelled_once_it_has_a_ref(st
     await bench.work(MADE)
     bench.provider.meanwhile = None
     assert await stage.tasks() == [("cancel", 0)]
-    await bench.work(Reply(204))
-    assert bench.provider.calls == ["POST /jobs", "DELETE /jobs/r-1"]
+    await bench.work(RUNNING, Reply(204))
+    assert bench.provider.calls == ["POST /jobs", "GET /jobs/r-1", "DELETE /jobs/r-1"]
     job = await stage.job(job_id)
     assert (job.state.status, job.state.provider_may_bill) == (JobStatus.CANCELLED, False)
 
@@ -298,7 +329,7 @@ async def test_what_was_accepted_after_the_job_was_given_up_is_cancelled(stage: 
     await bench.work(MADE)
     job = await stage.job(job_id)
     assert (job.state.status, await stage.states(job_id)) == (JobStatus.CANCELLED, [AttemptState.ACCEPTED])
-    await bench.work(Reply(204))
+    await bench.work(RUNNING, Reply(204))
     assert await stage.states(job_id) == [AttemptState.CANCELLED]
     assert await stage.job(job_id) == replace(job, sequence=job.sequence + 1)
 
@@ -363,30 +394,53 @@ async def test_the_store_is_asked_again_and_again_to_keep_what_was_paid_for(
     assert len(failures) == 2
 
 
-async def test_a_store_that_stays_away_leaves_the_ref_in_the_log(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+class SwiftPauses:
+    """Stands in for asyncio where results are written: pauses take no time, and its loop counts them."""
+
+    def __init__(self) -> None:
+        self.paused_s = 0.0
+
+    def get_running_loop(self) -> SwiftPauses:
+        return self
+
+    def time(self) -> float:
+        return self.paused_s
+
+    async def sleep(self, seconds: float) -> None:
+        self.paused_s += seconds
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["in time", "after the lease was lost"])
+async def test_a_store_that_stays_away_for_long_is_told_the_ref_in_the_end(
+    stage: Stage,
+    monkeypatch: pytest.MonkeyPatch,
+    lost: bool,  # noqa: FBT001 - a column
 ) -> None:
-    bench = Bench(stage)
+    bench, pauses = Bench(stage), SwiftPauses()
     job_id = await stage.accept()
-    logged: list[dict[str, object]] = []
+    writes = "transition" if lost else "result"
+    write = getattr(stage.record, writes)
+    failures: list[int] = []
 
-    class Log:
-        def error(self, event: str, **fields: object) -> None:
-            logged.append({"event": event, **fields})
+    async def away(*args: Any, **named: Any) -> object:
+        if len(failures) < AWAY:
+            failures.append(1)
+            raise StorageUnavailable("locked")
+        return await write(*args, **named)
 
-    async def away(*_args: object, **_named: object) -> None:
-        raise StorageUnavailable("locked")
+    async def go_away() -> None:
+        if lost:
+            await lose_the_lease(bench)
+        monkeypatch.setattr(stage.record, writes, away)
 
-    monkeypatch.setattr(tools_module, "KEEP_TRYING_S", 0.0)
-    monkeypatch.setattr(submit_module, "_log", Log())
-    with monkeypatch.context() as patched:
-        patched.setattr(stage.record, "result", away)
-        with pytest.raises(StorageUnavailable):
-            await bench.work(MADE)
-    (entry,) = logged
-    assert (entry["event"], entry["job_id"], entry["provider_ref"]) == ("submit.unrecorded", job_id, "r-1")
-    await bench.after(LEASE_S + 1)
-    assert await held(bench, job_id)
+    monkeypatch.setattr(tools_module, "asyncio", pauses)
+    bench.provider.meanwhile = go_away
+    await bench.work(MADE)
+    (attempt,) = await stage.attempts(job_id)
+    assert (attempt.state, attempt.ref) == (AttemptState.ACCEPTED, "r-1")
+    assert len(failures) == AWAY
+    assert pauses.paused_s > 10 * tools_module.KEEP_TRYING_S
+    assert len(bench.provider.asked) == 1
 
 
 @pytest.mark.parametrize("state", list(AttemptState))

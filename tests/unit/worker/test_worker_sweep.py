@@ -2,27 +2,115 @@
 
 from __future__ import annotations
 
+import pytest
 from job_examples import DEADLINE_S, a_request
 from store_stage import Stage
-from worker_bench import HOLD_S, RUNNING, Bench, Reply
+from worker_bench import HOLD_S, RUNNING, Bench, NobodyThere, Reply
 
+from gateway.errors import StorageUnavailable
 from gateway.jobs.job import AttemptState
+from gateway.service.record import Decide, Recorded
+from gateway.worker.sweep import GRACE_MS
 from providers.contract.status import JobStatus
+
+
+async def ended(stage: Stage, *job_ids: str) -> list[bool]:
+    """Tell which of these jobs were failed for their deadline; the others go on."""
+    codes: list[str | None] = []
+    for job_id in job_ids:
+        state = (await stage.job(job_id)).state
+        assert state.status.terminal == (state.error is not None)
+        codes.append(None if state.error is None else state.error.code)
+    assert set(codes) <= {None, "deadline_exceeded"}
+    return [code is not None for code in codes]
 
 
 async def test_every_deadline_that_is_over_ends_its_job(stage: Stage) -> None:
     bench = Bench(stage)
-    running = await bench.accepted()
-    waiting = await stage.accept()
+    waiting, tried_again = await stage.accept(), await stage.accept()
     later = await stage.accept(a_request(deadline_s=DEADLINE_S + 60))
-    stage.clock.advance(DEADLINE_S)
+    await bench.work(NobodyThere(), NobodyThere(), NobodyThere())
+    stage.clock.advance(DEADLINE_S - 0.001)
     await bench.sweep()
-    ended = [await stage.job(job_id) for job_id in (running, waiting)]
-    assert [job.state.error.code for job in ended if job.state.error] == ["deadline_exceeded"] * 2
-    assert not (await stage.job(later)).state.status.terminal
+    assert await ended(stage, waiting, tried_again, later) == [False, False, False]
+    stage.clock.advance(0.001)
+    await bench.sweep()
+    assert await ended(stage, waiting, tried_again, later) == [True, True, False]
     before = await stage.everything()
     await bench.sweep()
     assert await stage.everything() == before
+
+
+async def test_a_run_is_left_to_its_poll_for_a_while_past_its_deadline(stage: Stage) -> None:
+    bench = Bench(stage)
+    running = await bench.accepted()
+    waiting = await stage.accept()
+    stage.clock.advance(DEADLINE_S)
+    await bench.sweep()
+    assert await ended(stage, running, waiting) == [False, True]
+    stage.clock.advance((GRACE_MS - 1) / 1000)
+    await bench.sweep()
+    assert await ended(stage, running) == [False]
+    stage.clock.advance(0.001)
+    await bench.sweep()
+    assert await ended(stage, running) == [True]
+    assert [kind for kind, _ in await stage.tasks()] == ["cancel"]
+
+
+async def test_a_run_whose_deadline_passed_while_we_were_away_is_left_to_its_poll(stage: Stage) -> None:
+    running = await Bench(stage).accepted()
+    waiting = await stage.accept()
+    stage.clock.advance(100 * DEADLINE_S)
+    started_again = Bench(stage)
+    await started_again.sweep()
+    assert await ended(stage, running, waiting) == [False, True]
+    stage.clock.advance((GRACE_MS - 1) / 1000)
+    await started_again.sweep()
+    assert await ended(stage, running) == [False]
+    stage.clock.advance(0.001)
+    await started_again.sweep()
+    assert await ended(stage, running) == [True]
+
+
+async def test_one_broken_job_keeps_no_other_from_its_end(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(stage)
+    held = await stage.accept()
+    await bench.work(Reply(500))
+    stage.clock.advance(HOLD_S)
+    jobs = [await stage.accept() for _ in range(3)]
+    stage.clock.advance(DEADLINE_S)
+    broken, *others = (await stage.dispatch.waiting()).overdue
+    assert sorted([broken, *others]) == sorted(jobs)
+    transition = stage.record.transition
+
+    async def breaks(job_id: str, decide: Decide) -> Recorded:
+        if job_id == broken:
+            raise ZeroDivisionError
+        return await transition(job_id, decide)
+
+    monkeypatch.setattr(stage.record, "transition", breaks)
+    await bench.sweep()
+    assert await ended(stage, broken, *others) == [False, True, True]
+    assert (await stage.job(held)).state.status is JobStatus.FAILED
+
+
+async def test_a_store_that_is_away_ends_the_sweep(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(stage)
+    for _ in range(2):
+        await stage.accept()
+    stage.clock.advance(DEADLINE_S)
+    asked: list[str] = []
+
+    async def away(job_id: str, _decide: Decide) -> Recorded:
+        asked.append(job_id)
+        raise StorageUnavailable("locked")
+
+    monkeypatch.setattr(stage.record, "transition", away)
+    with pytest.raises(StorageUnavailable):
+        await bench.sweep()
+    assert len(asked) == 1
 
 
 async def test_a_deadline_waits_for_a_call_under_way(stage: Stage) -> None:
@@ -39,9 +127,11 @@ async def test_a_deadline_waits_for_a_call_under_way(stage: Stage) -> None:
     await bench.work(Reply(201, {"id": "r-1"}))
     bench.provider.meanwhile = None
     await bench.sweep()
-    assert (await stage.job(job_id)).state.status is JobStatus.FAILED
-    await bench.work(Reply(204))
-    assert bench.provider.calls == ["POST /jobs", "DELETE /jobs/r-1"]
+    assert await ended(stage, job_id) == [False]
+    await bench.after(5, RUNNING)
+    assert await ended(stage, job_id) == [True]
+    await bench.work(RUNNING, Reply(204))
+    assert bench.provider.calls == ["POST /jobs", "GET /jobs/r-1", "GET /jobs/r-1", "DELETE /jobs/r-1"]
 
 
 async def test_a_hold_outlasts_the_deadline_and_ends_by_itself(stage: Stage) -> None:
