@@ -81,6 +81,9 @@ class Poll:
         doubted = task.claim.memo.doubted + 1
         if update.drift and doubted < DOUBTED_POLLS:
             _log.warning("poll.doubted", job_id=task.job.id, times=doubted)
+            if now_ms >= task.job.state.deadline_at_ms:
+                await self._overdue(task, said)
+                return
             due = self._due(task, account, attempt, memo=replace(memo, doubted=doubted))
             await persist(lambda: tools.record.result(task.claim, nothing, exchange=said, then=due))
             return

@@ -99,8 +99,13 @@ async def test_an_unknown_word_changes_nothing_and_is_counted(stage: Stage) -> N
 
 @pytest.mark.parametrize(
     "answer",
-    [Reply(200, {"status": "VANISHED"}), Reply(200, {"status": "QUEUED"}), RUNNING, Reply(404), HOLLOW],
-    ids=["unknown word", "queued", "running", "unknown ref", "drift"],
+    [
+        pytest.param(Reply(200, {"status": "VANISHED"}), id="unknown word"),
+        pytest.param(Reply(200, {"status": "QUEUED"}), id="queued"),
+        pytest.param(RUNNING, id="running"),
+        pytest.param(Reply(404), id="unknown ref"),
+        pytest.param(HOLLOW, id="drift"),
+    ],
 )
 @pytest.mark.parametrize("late_s", [0, 3600], ids=["at", "long after"])
 async def test_a_look_at_the_deadline_that_sees_no_end_ends_the_job(
