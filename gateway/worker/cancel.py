@@ -58,6 +58,8 @@ class Cancel:
         said = exchange(task.job.id, attempt.id, called.spoken)
         outcome: Polled = called.outcome
         if isinstance(outcome, Trouble):
+            if task.claim.tries + 1 >= MOST_TRIES:
+                return False  # better cancelled unseen than left to run and bill
             await self._again(task, attempt, outcome, said)
             return True
         if not isinstance(outcome, Seen) or outcome.update.status is None or outcome.update.drift:
