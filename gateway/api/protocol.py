@@ -101,6 +101,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     _heads: int = 0
     _head_bytes: int = 0
     _header_bytes: int = 0
+    _hosts: int = 0
     _body_bytes: int = 0
     _framing_bytes: int = 0
 
@@ -168,7 +169,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """Start counting a head; until it begins, the keep-alive timer runs on, whatever bytes come."""
         self._unset_keepalive_if_required()
         self._begun = True
-        self._header_bytes = 0
+        self._header_bytes = self._hosts = 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -186,6 +187,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if self._header_bytes > self.limits.header_max_bytes or len(self.headers) > self.limits.headers_max:
             self._why = self._too_large()
             raise self._why
+        if len(name) == 4 and name.lower() == b"host":
+            self._hosts += 1
         # The parser looks at codings only after the head, when the handler would have been started.
         if len(name) == 17 and name.lower() == b"transfer-encoding" and value.strip().lower() != b"chunked":
             self._stop("bad-request", "The only Transfer-Encoding understood is chunked.")
@@ -196,6 +199,9 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             if self.parser.get_method() == b"CONNECT":
                 self._stop("bad-request", "This is not a proxy.")
             return  # comes again without the offer: see _feed
+        # RFC 9112, section 3.2: two readers of one request must not see two hosts.
+        if self._hosts > 1:
+            self._stop("bad-request", "There is more than one Host header.")
         super().on_headers_complete()
         self._stop_timer()
         self._heads += 1

@@ -355,6 +355,18 @@ async def test_an_absolute_target_is_read(running: RunningGateway) -> None:
     assert reply.status == 200
 
 
+async def test_a_request_does_not_name_two_hosts(running: RunningGateway) -> None:
+    for lines in (["Host: a", "Host: b"], ["Host: a", "hOST: a"]):
+        request = "\r\n".join(["GET /health/live HTTP/1.1", *lines, "", ""]).encode()
+        judged(await exchanged(running.url, request), 400, "bad-request")
+    for request in (b"GET /health/live HTTP/1.0\r\n\r\n", request_bytes("/health/live", method="GET")):
+        assert (await exchanged(running.url, request)).status == 200
+    async with connected(running.url) as connection:  # each request of a connection anew
+        for _ in range(2):
+            await connection.send(request_bytes("/health/live", method="GET"))
+            assert (await connection.answer()).status == 200
+
+
 async def test_a_forwarded_address_changes_nothing(running: RunningGateway) -> None:
     headers = ["X-Forwarded-For: 127.0.0.1", "X-Forwarded-Host: evil.example", "Forwarded: for=127.0.0.1"]
     reply = await exchanged(running.url, request_bytes("/v1/jobs", *headers, method="GET"))
