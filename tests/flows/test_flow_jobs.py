@@ -100,8 +100,14 @@ async def test_the_cost_is_estimated_and_taken_from_the_provider(
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_the_timeline_tells_everything(start_gateway: StartGateway, provider: str) -> None:
-    running = await start_gateway()
+    # By a clock that jumps, so that a poll sees it run, however busy the machine.
+    clock = JumpClock()
+    running = await start_gateway(simulator={"clock": clock, "run_s": 1000.0})
     job_id = await running.accept(provider)
+    await running.until(job_id, lambda job: job["attempts"] and job["attempts"][0]["provider_ref"])
+    clock.jump(500)
+    await running.until(job_id, lambda job: job["status"] == "running")
+    clock.jump(1000)
     job = await running.ended(job_id)
     timeline = await running.timeline(job_id)
     events = [entry for entry in timeline if entry["kind"] == "event"]
