@@ -4,6 +4,7 @@
   webhook bodies commit together. Read this first.
 * `intake`: accepting a job. `jobs`: reading, listing, cancelling, the timeline.
 * `keys`: API keys and their owners. `dispatch`: what the worker claims, and how it gives tasks back.
+* `announce`: metrics, logs and wake-ups after each commit. `wakeup`: those who sleep until something is due.
 
 Nothing here talks to a provider or a receiver.
 """
