@@ -59,7 +59,6 @@ _TRIES = (
     .order_by(delivery_attempts.c.delivery_id, delivery_attempts.c.number)
 )
 _TRY = insert(delivery_attempts)
-_COUNT = select(func.count()).where(delivery_attempts.c.delivery_id == bindparam("delivery_id"))
 _SETTLE = (
     update(deliveries)
     .where(deliveries.c.id == bindparam("delivery_id"))
@@ -99,11 +98,6 @@ def load_tries(connection: Connection, delivery_ids: Sequence[str]) -> list[Deli
 def add_try(connection: Connection, attempt: DeliveryAttempt) -> None:
     """Store a try."""
     connection.execute(_TRY, {name: getattr(attempt, name) for name in DeliveryAttempt.__struct_fields__})
-
-
-def count_tries(connection: Connection, delivery_id: str) -> int:
-    """How often it was tried."""
-    return connection.execute(_COUNT, {"delivery_id": delivery_id}).scalar_one()
 
 
 def settle(connection: Connection, delivery_id: str, *, state: str, at_ms: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -87,7 +86,7 @@ def _create(wire: WireRequest, rules: Rules, api_path: str) -> Received:
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         return Answer(response=_body_refusal(str(error), wire))
     for field, url in (("character", body.character.url), ("reference", body.reference.url)):
-        if not _fetchable(url, rules):
+        if not rules.could_fetch(url):
             return Answer(response=_body_refusal(f"{field}.url: Expected a public https URL", wire))
     request = MotionRequest(
         character=Character(type=body.character.type, url=body.character.url),
@@ -103,18 +102,6 @@ def _create(wire: WireRequest, rules: Rules, api_path: str) -> Received:
     if client_request_id is not None:
         modes["client_request_id"] = client_request_id  # a job has no other place for it, and it is echoed
     return Create(request=request, modes=modes, client_request_id=client_request_id)
-
-
-def _fetchable(url: str, rules: Rules) -> bool:
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-    except ValueError:
-        return False
-    if rules.allow_loopback_media and parts.scheme in {"http", "https"} and host:
-        return True
-    is_address = host.replace(".", "").isdigit() or ":" in host
-    return parts.scheme == "https" and bool(host) and not is_address and host != "localhost"
 
 
 def _body_refusal(reason: str, wire: WireRequest) -> HttpResponse:

@@ -7,6 +7,7 @@ The simulator (`gateway/simulator`) owns everything that moves: time, faults, me
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -26,6 +27,18 @@ class Rules(Struct, frozen=True, kw_only=True):
     def knows(self, key: str) -> bool:
         """Whether a key is accepted."""
         return bool(key) and (self.keys is None or key in self.keys)
+
+    def could_fetch(self, url: str) -> bool:
+        """Whether a media URL is of a form that a provider takes: https with a host name, no address."""
+        try:
+            parts = urlsplit(url)
+            host = parts.hostname or ""
+        except ValueError:
+            return False
+        if self.allow_loopback_media:
+            return parts.scheme in {"http", "https"} and bool(host)
+        is_address = host.replace(".", "").isdigit() or ":" in host
+        return parts.scheme == "https" and bool(host) and host != "localhost" and not is_address
 
 
 class WireRequest(Struct, frozen=True, kw_only=True):

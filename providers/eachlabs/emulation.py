@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -104,7 +103,7 @@ def _create(wire: WireRequest, rules: Rules) -> Received:
         return Answer(response=json_response(404, {"error": "Failed to fetch model: model not found"}))
     given = body.input
     for field, url in (("character_uri", given.character_uri), ("reference_uri", given.reference_uri)):
-        if not _can_be_media(url, rules):
+        if not rules.could_fetch(url):
             # No check at create is documented; the shape is that of their other refusals with details.
             return Answer(
                 response=invalid(422, "invalid request body", f"input.{field}: not a public https URL")
@@ -119,18 +118,6 @@ def _create(wire: WireRequest, rules: Rules) -> Received:
         content_moderation=ContentModeration(public_figure_threshold=given.public_figure_moderation),
     )
     return Create(request=request, client_request_id=wire.headers.get("x-request-id"))
-
-
-def _can_be_media(url: str, rules: Rules) -> bool:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    host = parts.hostname or ""
-    if rules.allow_loopback_media:
-        return parts.scheme in {"http", "https"} and bool(host)
-    is_address = host.replace(".", "").isdigit() or ":" in host
-    return parts.scheme == "https" and bool(host) and host != "localhost" and not is_address
 
 
 def invalid(status: int, error: str, details: object) -> HttpResponse:

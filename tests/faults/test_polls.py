@@ -172,7 +172,7 @@ async def test_a_job_that_its_provider_forgot_is_lost_and_not_submitted_again(
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-async def test_a_success_after_the_deadline_is_no_second_end(
+async def test_a_job_past_its_deadline_ends_once_and_its_run_is_asked_to_stop(
     start_gateway: StartGateway, provider: str
 ) -> None:
     clock = JumpClock()
