@@ -6,13 +6,13 @@ nothing else, whatever bytes it is given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 
 from msgspec import Struct
 
 from providers.contract.exchange import HttpRequest, HttpResponse
 from providers.contract.motion import MotionRequest
-from providers.contract.report import Failure, Observation, Submitted
+from providers.contract.report import Failure, Observation, Sighting, Submitted
 from providers.contract.spec import ModelSpec, Spec
 
 
@@ -26,6 +26,27 @@ class CallContext(Struct, frozen=True, kw_only=True):
     """The adapter's options as frozen on the attempt."""
     ref: str = ""
     """The provider's ref; empty only while submitting."""
+    callback_url: str = ""
+    """Where the provider may report this attempt's end; empty when it must not."""
+    callback_secret: str = ""
+    """What it is to prove itself with there."""
+
+
+class Sought(Struct, frozen=True, kw_only=True):
+    """A submission whose outcome is unknown. Instants are milliseconds since 1970 (UTC), by our clock."""
+
+    body: Mapping[str, object]
+    """The create body, as it was sent."""
+    sent_ms: int
+    doubted_ms: int
+    """When its answer was given up: it was taken before that, or not at all."""
+    offered: tuple[str, ...] = ()
+    """Refs that callbacks named for this attempt: hints, to be looked at."""
+
+
+Reconcile = Generator[HttpRequest, HttpResponse, tuple[Sighting, ...]]
+"""Yields free requests, is sent the 2xx answer to each, and returns what it saw. Whoever drives it ends it
+when a call fails, which says nothing."""
 
 
 class Adapter(Struct, frozen=True, kw_only=True):
@@ -44,3 +65,7 @@ class Adapter(Struct, frozen=True, kw_only=True):
     build_cancel: Callable[[CallContext], HttpRequest] | None = None
     build_probe: Callable[[], HttpRequest] | None = None
     """A free call that proves the key."""
+    reconcile: Callable[[CallContext, Sought], Reconcile] | None = None
+    """Looks for a submission whose outcome is unknown. Seeing nothing is no proof that nothing runs."""
+    parse_callback: Callable[[Mapping[str, str], bytes], str] | None = None
+    """Reads the ref out of a callback's headers (names in lower case) and body."""

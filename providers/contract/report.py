@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 
@@ -38,3 +40,15 @@ class Observation(Struct, frozen=True, kw_only=True):
     """0 to 1, None when the provider does not say."""
     failure: Failure | None = None
     cost: Cost | None = None
+
+
+class Sighting(Struct, frozen=True, kw_only=True):
+    """A run at the provider that may be a submission whose outcome is unknown: facts, no verdict."""
+
+    ref: str
+    client_id: str | None = None
+    """The attempt id it was submitted with, where the provider keeps it."""
+    inputs: Mapping[str, object] | None = None
+    """What it was asked to do, in the fields of the create body; None where the provider does not show it."""
+    created_ms: int | None = None
+    """When the provider took it, by the provider's clock; None where it does not say."""

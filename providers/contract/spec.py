@@ -177,6 +177,14 @@ class CancelSpec(Struct, frozen=True, kw_only=True):
     source: Source
 
 
+class CallbackSpec(Struct, frozen=True, kw_only=True):
+    """How the provider reports a job's end to a URL it was given."""
+
+    secret_header: str | None
+    """Lower case; the header that repeats the secret it was given, verbatim. None: it proves nothing."""
+    source: Source
+
+
 class OutputSpec(Struct, frozen=True, kw_only=True):
     """How long a result can be fetched."""
 
@@ -210,6 +218,8 @@ class Spec(Struct, frozen=True, kw_only=True):
     poll: PollSpec
     output: OutputSpec
     cancel: CancelSpec | None
+    callback: CallbackSpec | None = None
+    """None: it calls nobody back."""
     submit_timeout_s: float = 60.0
     poll_timeout_s: float = 10.0
     longest_run_s: int
