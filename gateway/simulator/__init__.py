@@ -5,9 +5,9 @@ what moves: time, media, faults, counting. It knows no provider by name and dial
 told otherwise.
 
 Read `app` first: `Simulator` puts the parts together and lists the routes. Then `mount` (what happens to a
-create, a poll and a cancel), `jobs` (a job's course), `faults` (what can be made to go wrong) and `spoil`
-(how), `making`, `media`, `fetch` and `studio` (inputs in, films out), `stats`, `wire` (ASGI in and out) and
-`server` (on a port).
+create, a poll, a cancel and a list), `jobs` (a job's course), `callbacks` (its end reported), `faults` (what
+can be made to go wrong) and `spoil` (how), `making`, `media`, `fetch` and `studio` (inputs in, films out),
+`stats`, `wire` (ASGI in and out) and `server` (on a port).
 The picture half is `film`, with `footage`, `motion`, `stage` and `reel` below it, and `samples`.
 
 Not here: the adapters' side of the wire, and anything the gateway needs in order to serve.

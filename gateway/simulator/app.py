@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Callable, Mapping
 
 from gateway.clock import Clock
+from gateway.simulator.callbacks import Callbacks
 from gateway.simulator.faults import Faults, FaultScript, FaultScriptRefused, read_script
 from gateway.simulator.fetch import Fetcher
 from gateway.simulator.jobs import Jobs
@@ -48,6 +49,10 @@ class Simulator:
         render: whether films are rendered; else every output is one tiny blank MP4. Inputs are read anyway.
         allow_outside_media: whether media are fetched from any https host.
         random_bits: gives that many random bits, for refs and signatures; tests pass a seeded generator's.
+        callbacks: whether jobs' ends are reported to the callback URLs they were submitted with, where the
+            provider does so; to loopback only.
+        callback_pause_s: between two of the three tries of a callback that is not acknowledged, seconds.
+        rows_late_s: how much later than it could a job appears in a provider's list of jobs, seconds.
 
     Attributes:
         public_url: as above.
@@ -70,6 +75,9 @@ class Simulator:
         render: bool = True,
         allow_outside_media: bool = False,
         random_bits: Callable[[int], int] = secrets.randbits,
+        callbacks: bool = True,
+        callback_pause_s: float = 10.0,
+        rows_late_s: float = 0.0,
     ) -> None:
         rules, modes = rules or Rules(), modes or {}
         _check(emulations, modes)
@@ -79,20 +87,29 @@ class Simulator:
         self._media = Media(Fetcher(loopback=rules.allow_loopback_media, outside=allow_outside_media))
         self._studio = Studio(rendering=render)
         self._stopping = asyncio.Event()
-        self._mounts = {
-            name: Mount(
+        self._mounts: dict[str, Mount] = {}
+        for name, emulation in emulations.items():
+            jobs = Jobs(
+                emulation,
+                clock=clock,
+                run_s=run_s,
+                modes=modes.get(name, {}),
+                random_bits=random_bits,
+                rows_late_s=rows_late_s,
+            )
+            reporting = Callbacks(
+                emulation, jobs=jobs, faults=self._faults, stats=self._stats, pause_s=callback_pause_s
+            )
+            self._mounts[name] = Mount(
                 emulation,
                 rules=rules,
-                jobs=Jobs(
-                    emulation, clock=clock, run_s=run_s, modes=modes.get(name, {}), random_bits=random_bits
-                ),
-                making=Making(emulation, media=self._media, studio=self._studio),
+                jobs=jobs,
+                making=Making(emulation, media=self._media, studio=self._studio, settled=jobs.settle),
+                callbacks=reporting if callbacks else None,
                 faults=self._faults,
                 stats=self._stats,
                 stopping=self._stopping,
             )
-            for name, emulation in emulations.items()
-        }
 
     async def start(self) -> None:
         """Begin. Nothing needs opening yet; whoever serves `asgi` pairs this with `stop`."""

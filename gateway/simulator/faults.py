@@ -11,6 +11,8 @@ For every call the first rule that fits and has times left is used up by one. Th
 * `html`, `html_502`: done, then a page for people, with 200 or 502.
 * `unknown_status` (poll): a status word from nowhere.
 * `success_without_url` (poll of a job that succeeded): its output is missing.
+* `no_rows` (list): done, but the list is empty; `times` bounds how often, which makes rows late.
+* `lost`, `twice`, `forged` (callback): never sent, sent twice, sent with another secret.
 * `fail:<error code>` (create or poll): the job fails as the emulation's table says; told at its create, at
   the end of its course; told at a poll, at once. Polls of finished jobs do not use it up.
 * `refuse:<error code>` (create): refused as the emulation's table says; no job is made.
@@ -28,10 +30,10 @@ from msgspec import Meta, Struct
 from gateway.errors import SettingsError
 from providers.contract.emulation import Emulation
 
-Operation = Literal["create", "poll", "cancel"]
+Operation = Literal["create", "poll", "cancel", "list", "callback"]
 ANY = "*"
 
-#: Faults that spoil the answer to a call that was carried out; they fit every operation.
+#: Faults that spoil the answer to a call that was carried out; they fit every operation but a callback.
 SPOILS = frozenset(
     {
         "accept_500",
@@ -44,7 +46,15 @@ SPOILS = frozenset(
         "html_502",
     }
 )
-POLL_ONLY = frozenset({"unknown_status", "success_without_url"})
+#: Faults that fit one operation.
+PLACES: Mapping[str, Operation] = {
+    "unknown_status": "poll",
+    "success_without_url": "poll",
+    "no_rows": "list",
+    "lost": "callback",
+    "twice": "callback",
+    "forged": "callback",
+}
 #: Families of faults that end in one of our error codes, and the operations they fit.
 FAMILIES: Mapping[str, frozenset[str]] = {
     "fail": frozenset({"create", "poll"}),
@@ -62,7 +72,7 @@ class FaultRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     times: Annotated[int, Meta(ge=1)] | None = None
     """How often; None is always."""
     character_contains: str | None = None
-    """Only for jobs whose character's URL contains this."""
+    """Only for jobs whose character's URL contains this; a list is about no one job, so it takes none."""
 
 
 class FaultScript(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -178,9 +188,12 @@ def _problems(rule: FaultRule, emulations: Mapping[str, Emulation]) -> list[str]
 
 
 def _plain_problems(rule: FaultRule) -> list[str]:
-    if rule.fault not in SPOILS | POLL_ONLY:
-        names = ", ".join(sorted(SPOILS | POLL_ONLY))
+    if rule.fault not in SPOILS | PLACES.keys():
+        names = ", ".join(sorted(SPOILS | PLACES.keys()))
         return [f"no fault {rule.fault!r}; there are {names}, fail:<code>, refuse:<code>"]
-    if rule.fault in POLL_ONLY and rule.operation != "poll":
+    place = PLACES.get(rule.fault)
+    if rule.operation == "callback" if place is None else rule.operation != place:
         return [f"{rule.fault} does not fit a {rule.operation}"]
+    if rule.operation == "list" and rule.character_contains is not None:
+        return ["a list is about no one job, so character_contains cannot choose one"]
     return []

@@ -41,7 +41,7 @@ class Fetcher:
 
     def may_dial(self, url: httpx.URL) -> bool:
         """Whether to `fetch` this; a URL as httpx parsed it, so that the host judged is the host dialled."""
-        if _is_loopback(url.host):
+        if is_loopback(url.host):
             return self._loopback and url.scheme in {"http", "https"}
         return self._outside and url.scheme == "https"
 
@@ -92,7 +92,8 @@ def check_kind(option: str, kind: CharacterType, content_type: str) -> None:
         raise UnusableMedia(option, f"its content type is {content_type or 'missing'}, not {kind}/*")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a URL's host is this machine, as far as that can be told without asking anybody."""
     if host == "localhost":
         return True
     try:

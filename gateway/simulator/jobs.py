@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from urllib.parse import quote
 
 from gateway.clock import Clock
-from providers.contract.emulation import Create, Emulation, Leg, SimulatedFailure, SimulatedJob
-from providers.contract.motion import MotionRequest
+from providers.contract.emulation import Create, Emulation, Leg, ListJobs, SimulatedFailure, SimulatedJob
 
 OUTPUT_LIFE_S = 24 * 3600
 """What a signed output URL says of its life. Nothing enforces it."""
@@ -20,18 +19,23 @@ class Job:
     Attributes:
         ref: the provider's name for it.
         request: what it is to do.
+        callback_url: where its end is to be reported; empty when nowhere.
+        callback_secret: what the report is to prove itself with.
         duration_s: the reference's length in seconds; 0 until it is known.
         film: where the studio keeps its output; None until it is made.
         failure: why it fails, once that is settled.
         cancelled: whether it was cancelled before its end.
         cut_short: whether its failure shows at once, not at the end of its course.
+        settled_s: when the last of these was decided, by the monotonic clock; None until then.
     """
 
     def __init__(
-        self, *, ref: str, request: MotionRequest, modes: Mapping[str, str], created_at: str, began_s: float
+        self, *, ref: str, create: Create, modes: Mapping[str, str], created_ms: int, began_s: float
     ) -> None:
-        self.ref, self.request, self.modes, self.created_at = ref, request, modes, created_at
-        self.began_s = began_s
+        self.ref, self.request, self.modes = ref, create.request, modes
+        self.callback_url, self.callback_secret = create.callback_url, create.callback_secret
+        self.created_ms, self.began_s = created_ms, began_s
+        self.settled_s: float | None = None
         self.duration_s = 0.0
         self.film: str | None = None
         self.failure: SimulatedFailure | None = None
@@ -48,6 +52,7 @@ class Jobs:
         run_s: from acceptance to the end, seconds.
         modes: ways of showing jobs that a create call does not decide by itself.
         random_bits: gives that many random bits, for refs and signatures.
+        rows_late_s: how much later than it could a job appears in a list, seconds.
     """
 
     def __init__(
@@ -58,19 +63,20 @@ class Jobs:
         run_s: float,
         modes: Mapping[str, str],
         random_bits: Callable[[int], int],
+        rows_late_s: float,
     ) -> None:
         self._emulation, self._clock, self._run_s = emulation, clock, run_s
         self._modes = {name: values[0] for name, values in emulation.modes.items()} | dict(modes)
-        self._random_bits = random_bits
+        self._random_bits, self._rows_late_s = random_bits, rows_late_s
         self._jobs: dict[str, Job] = {}
 
     def accept(self, create: Create) -> Job:
         """Take a job on; its course begins now."""
         job = Job(
             ref=self._emulation.ref_of(f"{self._random_bits(128):032x}"),
-            request=create.request,
+            create=create,
             modes={**self._modes, **create.modes},
-            created_at=_rfc3339(self._clock.now_ms()),
+            created_ms=self._clock.now_ms(),
             began_s=self._clock.monotonic_s(),
         )
         self._jobs[job.ref] = job
@@ -94,6 +100,23 @@ class Jobs:
         """Whether it finished with an output."""
         return self.finished(job) and not job.cancelled and job.failure is None
 
+    def settle(self, job: Job) -> None:
+        """Note the moment: its film was made or given up, or its failure or cancellation decided."""
+        job.settled_s = self._clock.monotonic_s()
+
+    def listed(self, asked: ListJobs) -> list[Job]:
+        """The jobs a question is about, newest first, on whichever page; `words` is not looked at."""
+        since_ms = asked.since_ms
+        if asked.within_s is not None:
+            since_ms = self._clock.now_ms() - round(asked.within_s * 1000)
+        return [
+            job
+            for job in reversed(self._jobs.values())
+            if (since_ms is None or job.created_ms >= since_ms)
+            and (asked.until_ms is None or job.created_ms <= asked.until_ms)
+            and self._appears(job, ended_only=asked.ended_only)
+        ]
+
     def show(self, job: Job, public_url: str) -> SimulatedJob:
         """The job at this moment, its output under `public_url` with a signature never used before."""
         word, progress = course_at(self._emulation.course, self._share(job))
@@ -104,7 +127,7 @@ class Jobs:
             ref=job.ref,
             request=job.request,
             word=word,
-            created_at=job.created_at,
+            created_at=_rfc3339(job.created_ms),
             progress=progress,
             output_url=self._sign(job, public_url) if succeeded else None,
             failure=job.failure if finished and not job.cancelled else None,
@@ -112,6 +135,15 @@ class Jobs:
             credits=round(job.duration_s * self._emulation.credits_per_s),
             modes=job.modes,
         )
+
+    def _appears(self, job: Job, *, ended_only: bool) -> bool:
+        at_s = job.began_s
+        if ended_only:
+            if not self.finished(job):
+                return False
+            settled_s = at_s if job.settled_s is None else job.settled_s
+            at_s = settled_s if job.cancelled or job.cut_short else max(at_s + self._run_s, settled_s)
+        return self._clock.monotonic_s() >= at_s + self._rows_late_s
 
     def _share(self, job: Job) -> float:
         """How much of its course is behind it, 0 to 1."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from msgspec import Struct
 
@@ -32,10 +33,13 @@ class Making:
         emulation: names the provider in the films, and failures in its words.
         media: gets inputs.
         studio: renders; shared by all providers.
+        settled: told about each job whose film is made, or will not be.
     """
 
-    def __init__(self, emulation: Emulation, *, media: Media, studio: Studio) -> None:
-        self._emulation, self._media, self._studio = emulation, media, studio
+    def __init__(
+        self, emulation: Emulation, *, media: Media, studio: Studio, settled: Callable[[Job], None]
+    ) -> None:
+        self._emulation, self._media, self._studio, self._settled = emulation, media, studio, settled
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def load(self, request: MotionRequest) -> Loaded:
@@ -81,6 +85,7 @@ class Making:
         except Exception:  # noqa: BLE001 - the job must end, whatever its inputs did to a decoder
             _log.exception("the simulated job %s of %s has no film", job.ref, name)
             job.failure = self._failure("provider_error", "The film could not be made.")
+        self._settled(job)
 
     def _failure(self, code: str, message: str) -> SimulatedFailure:
         return self._emulation.failures.get(code) or SimulatedFailure(code=code, message=message)

@@ -1,4 +1,4 @@
-"""One emulation, mounted: what happens to a create, a poll and a cancel."""
+"""One emulation, mounted: what happens to a create, a poll, a cancel and a question for the list."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 
 import msgspec
 
+from gateway.simulator.callbacks import Callbacks
 from gateway.simulator.faults import SPOILS, Faults, Operation
 from gateway.simulator.fetch import UnusableMedia
 from gateway.simulator.jobs import Job, Jobs
@@ -19,6 +20,7 @@ from providers.contract.emulation import (
     Cancel,
     Create,
     Emulation,
+    ListJobs,
     Poll,
     Received,
     Rules,
@@ -41,6 +43,7 @@ class Mount:
         rules: how strict it is.
         jobs: its jobs.
         making: makes their films.
+        callbacks: reports their ends; None where none is to be reported.
         faults: what goes wrong; shared by all mounts, as are `stats` and `stopping`.
         stats: counts calls.
         stopping: set when the simulator stops; ends silences.
@@ -53,12 +56,13 @@ class Mount:
         rules: Rules,
         jobs: Jobs,
         making: Making,
+        callbacks: Callbacks | None,
         faults: Faults,
         stats: Stats,
         stopping: asyncio.Event,
     ) -> None:
         self.jobs = jobs
-        self._emulation, self._rules, self._making = emulation, rules, making
+        self._emulation, self._rules, self._making, self._callbacks = emulation, rules, making, callbacks
         self._faults, self._stats, self._stopping = faults, stats, stopping
 
     async def handle(self, exchange: Exchange, public_url: str) -> None:
@@ -70,6 +74,8 @@ class Mount:
                 await self._poll(ref, exchange, public_url)
             case Cancel(ref=ref):
                 await self._cancel(ref, exchange, public_url)
+            case ListJobs() as asked:
+                await self._list(asked, exchange, public_url)
             case Answer(response=response):
                 if response.status >= 400:
                     self._stats.refused[self._emulation.name] += 1
@@ -82,6 +88,8 @@ class Mount:
 
     async def stop(self) -> None:
         """Give up the jobs under way."""
+        if self._callbacks is not None:
+            await self._callbacks.stop()
         await self._making.stop()
 
     def _receive(self, wire: WireRequest) -> Received:
@@ -113,6 +121,8 @@ class Mount:
             job.failure = emulation.failures[code]
         else:
             self._making.begin(job, loaded)
+        if self._callbacks is not None:
+            self._callbacks.begin(job, public_url)
         await self._answer(fault, emulation.show_created(self.jobs.show(job, public_url)), exchange)
 
     async def _poll(self, ref: str, exchange: Exchange, public_url: str) -> None:
@@ -127,6 +137,7 @@ class Mount:
         if kind == "fail":
             self._making.give_up(job)
             job.failure, job.cut_short = emulation.failures[code], True
+            self.jobs.settle(job)
         shown = self.jobs.show(job, public_url)
         if fault == "unknown_status":
             shown = msgspec.structs.replace(shown, word=UNKNOWN_WORD)
@@ -145,9 +156,24 @@ class Mount:
         if not self.jobs.finished(job):
             job.cancelled = True
             self._making.give_up(job)
+            self.jobs.settle(job)
         if emulation.forgets_cancelled:
             self.jobs.forget(job)
         await self._answer(fault, emulation.show_cancelled(self.jobs.show(job, public_url)), exchange)
+
+    async def _list(self, asked: ListJobs, exchange: Exchange, public_url: str) -> None:
+        emulation = self._emulation
+        self._stats.lists[emulation.name] += 1
+        if emulation.show_listing is None:
+            await exchange.answer(emulation.show_missing())
+            return
+        fault = self._faults.take(emulation.name, "list", "", fits=lambda _: True)
+        jobs = [] if fault == "no_rows" else self.jobs.listed(asked)
+        if asked.words is not None:
+            jobs = [job for job in jobs if self.jobs.show(job, public_url).word in asked.words]
+        page = jobs[asked.offset : asked.offset + asked.limit]
+        shown = tuple(self.jobs.show(job, public_url) for job in page)
+        await self._answer(fault, emulation.show_listing(shown, asked, len(jobs)), exchange)
 
     def _take(self, job: Job, operation: Operation) -> str | None:
         def fits(fault: str) -> bool:

@@ -15,6 +15,8 @@ class Stats:
         refused: calls answered with a refusal: bad key, body or route, unusable media, or a `refuse:` fault.
         polls: questions about a job, known or not.
         cancels: wishes to cancel or delete a job, known or not.
+        lists: questions about the jobs there are.
+        callbacks: callbacks sent, each try counted, acknowledged or not.
     """
 
     def __init__(self, providers: Iterable[str]) -> None:
@@ -24,6 +26,8 @@ class Stats:
         self.refused = Counter(dict.fromkeys(names, 0))
         self.polls = Counter(dict.fromkeys(names, 0))
         self.cancels = Counter(dict.fromkeys(names, 0))
+        self.lists = Counter(dict.fromkeys(names, 0))
+        self.callbacks = Counter(dict.fromkeys(names, 0))
 
     def count_accepted(self, provider: str, character_url: str) -> None:
         """Count one job."""
@@ -38,4 +42,6 @@ class Stats:
             "refused": self.refused,
             "polls": self.polls,
             "cancels": self.cancels,
+            "lists": self.lists,
+            "callbacks": self.callbacks,
         }

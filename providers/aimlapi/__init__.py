@@ -2,11 +2,12 @@
 
 Peculiar to it: two paths for the same calls (the option `api_path`), a client request id that correlates
 but does not deduplicate, outputs and errors whose shape changed four times in a year, ids that hold any
-character, a 403 for an empty balance, credits of half a micro-USD, and no cancel. Not here: its request
-log (`GET /v2/logs`), by which a submission of unknown outcome could be found.
+character, a 403 for an empty balance, credits of half a micro-USD, and no cancel. `reconcile` looks for a
+lost submission in its request log, where the client request id proves which one it is.
 """
 
 from providers.aimlapi import wire
+from providers.aimlapi.reconcile import reconcile
 from providers.aimlapi.spec import SPEC
 from providers.contract.adapter import Adapter
 
@@ -18,4 +19,5 @@ adapter = Adapter(
     parse_poll=wire.parse_poll,
     parse_failure=wire.parse_failure,
     build_probe=wire.build_probe,
+    reconcile=reconcile,
 )

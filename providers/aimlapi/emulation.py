@@ -1,20 +1,22 @@
-"""AI/ML API's wire from its own side; `GET /v2/logs` is not emulated."""
+"""AI/ML API's wire from its own side; the request log lists what ended, as the real one seems to."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from providers.aimlapi.spec import CREDITS_PER_MICRO_USD, PATHS
+from providers.aimlapi.spec import ACT_TWO, CREDITS_PER_MICRO_USD, PATHS
 from providers.aimlapi.wire import CLIENT_REQUEST_ID, CLIENT_REQUEST_ID_FORM
 from providers.contract.emulation import (
     Answer,
     Create,
     Emulation,
     Leg,
+    ListJobs,
     Poll,
     Received,
     Rules,
@@ -25,12 +27,17 @@ from providers.contract.emulation import (
 )
 from providers.contract.exchange import HttpResponse
 from providers.contract.motion import Character, CharacterType, MotionRequest, Ratio, Reference
+from providers.contract.reading import instant_at
 
 CREATE_PATH = "/" + "/".join(PATHS["current"])
 REQUEST_ID = "798b860e-98c2-4e8e-8c50-550bcfc2eccc"
 TIMESTAMP = "2026-11-21T00:00:00.000Z"
 NANOID_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-"
 NANOID_LENGTH = 21
+#: A positive integer of hours or days (`spec.LOGS`); none of theirs is longer than 92 days.
+PERIOD = re.compile(r"([1-9][0-9]{0,3})([hd])")
+PERIOD_S = {"h": 3600, "d": 24 * 3600}
+OUTCOMES = {"succeeded": "completed", "failed": "error"}
 #: The words of the samples and of the page's prose, where they differ from the declared ones.
 SPOKEN = {
     "declared": {},
@@ -75,6 +82,8 @@ def receive(wire: WireRequest, rules: Rules) -> Received:
     if api_path is not None and wire.method == "GET":
         ref = wire.query.get("generation_id", "")
         return Poll(ref=ref) if ref else Answer(response=_body_refusal("generation_id: Required", wire))
+    if (wire.method, wire.path) == ("GET", ("v2", "logs")):
+        return _list(wire)
     if (wire.method, wire.path) == ("GET", ("v2", "billing")):
         return Answer(response=json_response(200, {"current_balance": 100.0, "currency": "USD"}))
     return Answer(response=refusal(404, f"Cannot {wire.method} /{'/'.join(wire.path)}", path=wire.path))
@@ -102,6 +111,33 @@ def _create(wire: WireRequest, rules: Rules, api_path: str) -> Received:
     if client_request_id is not None:
         modes["client_request_id"] = client_request_id  # a job has no other place for it, and it is echoed
     return Create(request=request, modes=modes, client_request_id=client_request_id)
+
+
+def _list(wire: WireRequest) -> Received:
+    """Read a question to the log. Repeated parameters are not told apart: the last counts."""
+    query, refused = wire.query, _body_refusal("Invalid query", wire)
+    limit, offset = query.get("limit", "50"), query.get("offset", "0")
+    if not (limit.isdecimal() and 1 <= int(limit) <= 100 and offset.isdecimal()):
+        return Answer(response=refused)
+    period = PERIOD.fullmatch(query.get("period", ""))
+    since_ms, until_ms = instant_at(query, "start"), instant_at(query, "end")
+    by_period, by_dates = period is not None, since_ms is not None and until_ms is not None
+    status = query.get("status")
+    if by_period == by_dates or (status is not None and status not in OUTCOMES):
+        return Answer(response=refused)
+    asked = ListJobs(
+        limit=int(limit),
+        offset=int(offset),
+        within_s=None if period is None else float(int(period[1]) * PERIOD_S[period[2]]),
+        since_ms=since_ms,
+        until_ms=until_ms,
+        words=None if status is None else frozenset({OUTCOMES[status]}),
+        ended_only=True,
+    )
+    known = {ACT_TWO.upstream, ACT_TWO.upstream.partition("/")[2]}
+    if query.get("model", ACT_TWO.upstream) not in known:
+        return Answer(response=show_listing((), asked, 0))
+    return asked
 
 
 def _body_refusal(reason: str, wire: WireRequest) -> HttpResponse:
@@ -185,6 +221,29 @@ def _error(failure: SimulatedFailure, modes: Mapping[str, str]) -> object:
             return {"name": failure.code, "message": failure.message}
 
 
+def show_listing(jobs: tuple[SimulatedJob, ...], asked: ListJobs, total: int) -> HttpResponse:
+    """Answer with a page of the log."""
+    more = asked.offset + len(jobs) < total
+    pagination = {"limit": asked.limit, "offset": asked.offset, "total": total, "has_more": more}
+    return json_response(200, {"data": [_row(job) for job in jobs], "pagination": pagination})
+
+
+def _row(job: SimulatedJob) -> dict[str, object]:
+    failed = job.failure is not None
+    credits_used = 0 if failed else job.credits
+    return {
+        "created": job.created_at,
+        "status": "failed" if failed else "succeeded",
+        "origin": "api",
+        "model": ACT_TWO.upstream,
+        "cost": {"usd": credits_used / CREDITS_PER_MICRO_USD / 1_000_000, "credits": credits_used},
+        "tokens": {"input": 0, "output": 0, "total": 0},
+        "request_id": REQUEST_ID,
+        "inference_id": job.ref,
+        "client_request_id": job.modes.get("client_request_id"),
+    }
+
+
 def show_missing() -> HttpResponse:
     """Answer about an unknown generation; whether theirs is a 404 or a 400 is not documented."""
     return refusal(404, "Generation not found")
@@ -217,6 +276,7 @@ emulation = Emulation(
     show_created=show_created,
     show_job=show_job,
     show_missing=show_missing,
+    show_listing=show_listing,
     failures={
         "content_rejected": SimulatedFailure(
             code="ContentModerationError", message="The input did not pass moderation."

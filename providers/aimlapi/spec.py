@@ -27,6 +27,11 @@ OPENAPI = Source("github.com/aimlapi/api-docs video-models/runway/act_two.json",
 PAGE = Source("docs.aimlapi.com, page of runway/act_two", "2026-11-21", Standing.DOCS)
 SAMPLES = Source("code samples and captured replies of docs.aimlapi.com", "2026-11-21", Standing.CAPTURED)
 ERRORS = Source("docs.aimlapi.com, errors and messages", "2026-11-21", Standing.DOCS)
+LOGS = Source(
+    "github.com/aimlapi/api-docs service-endpoints/logs-v2.json and usage-logs.md",
+    "2026-11-21",
+    Standing.SPEC,
+)
 RUNWAY_BEHIND = Source(
     "not documented; the limits and habits of Runway, which runs the model behind it",
     "2026-11-21",

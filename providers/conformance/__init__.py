@@ -6,6 +6,7 @@ Every check returns `finding.Finding` values, each saying what is wrong, where, 
   `models`, `words`, `sources` and `calls` hold the parts, `samples` the requests they try).
 * `exchanges`: the form of an exchange file, and how files are loaded.
 * `replayed`: every file's request is built and its response read again; `coverage` names what no file shows.
+* `lost`, `callbacks`: the looks for a lost submission, and what the provider posts by itself.
 * `damaged`: the same responses broken in every way of `damage`, which no reader may mistake for sense.
 * `verdict`: all of it in one call, for the command line.
 * `suite`: all of it as pytest tests, for an adapter's own repository. Only this module needs pytest.

@@ -8,6 +8,7 @@ import msgspec
 
 from providers.conformance.access import header_problems
 from providers.conformance.finding import Finding
+from providers.conformance.lost import GONE, look, look_problems
 from providers.conformance.samples import (
     ATTEMPT_ID,
     HOSTILE_REFS,
@@ -16,13 +17,17 @@ from providers.conformance.samples import (
     plain_request,
     variations,
 )
-from providers.contract.adapter import Adapter, CallContext
-from providers.contract.exchange import HttpRequest
+from providers.contract.adapter import MOST_LOOKS, Adapter, CallContext, Sought
+from providers.contract.exchange import HttpRequest, HttpResponse
 from providers.contract.mapping import unconveyable
 from providers.contract.motion import MotionRequest
 from providers.contract.spec import ModelSpec, Spec
 
+_SENT_MS = 1_790_000_000_000
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
+
+#: Answers to a look that name no run.
+_EMPTY = HttpResponse(status=200, headers={"content-type": "application/json"}, body=b"{}")
 
 Build = Callable[[], HttpRequest]
 
@@ -41,6 +46,7 @@ def _check_all(adapter: Adapter) -> Iterator[Finding]:
         for options in (*option_sets(adapter.spec), {}):
             yield from _check_submit(adapter, model, options)
             yield from _check_about_ref(adapter, model, options)
+            yield from _check_look(adapter, model, options)
     build_probe = adapter.build_probe
     if build_probe is not None:
         yield from check_call(adapter.spec, "build_probe", build_probe, paid=False)
@@ -93,6 +99,27 @@ def _check_about_ref(adapter: Adapter, model: ModelSpec, options: Mapping[str, s
                 return call(context)
 
             yield from check_call(adapter.spec, name, build, paid=False, ref=ref)
+
+
+def _check_look(adapter: Adapter, model: ModelSpec, options: Mapping[str, str]) -> Iterator[Finding]:
+    if adapter.reconcile is None:
+        return
+    context = CallContext(model=model, attempt_id=ATTEMPT_ID, options=options)
+    plenty = tuple(f"{PLAIN_REF}-{number}" for number in range(5 * MOST_LOOKS))
+    for offered in ((), (PLAIN_REF,), HOSTILE_REFS, plenty):
+        sought = Sought(body={}, sent_ms=_SENT_MS, doubted_ms=_SENT_MS + 60_000, offered=offered)
+        for answer in (GONE, _EMPTY):
+            done, again = (look(adapter, context, sought, (answer,)) for _ in range(2))
+            for check, problem in look_problems(done, (answer,)):
+                yield Finding(f"declared.look-{check}", "reconcile", problem)
+            if done.asked != again.asked:
+                problem = "asks for something else each time; take nothing but the arguments and answers"
+                yield Finding("declared.deterministic", "reconcile", problem)
+            for request in done.asked:
+                whole = next((ref for ref in offered if ref in request.path), "")
+                in_form = _form_problems(request, adapter.spec.base_url, whole)
+                for problem in (*in_form, *header_problems(request.headers, adapter.spec)):
+                    yield Finding("declared.request-form", "reconcile", problem)
 
 
 def check_call(spec: Spec, where: str, build: Build, *, paid: bool, ref: str = "") -> Iterator[Finding]:

@@ -23,6 +23,8 @@ def check_covered(adapter: Adapter, exchanges: Sequence[Exchange]) -> Iterator[F
         ("poll", True),
         ("cancel", adapter.build_cancel is not None),
         ("probe", adapter.build_probe is not None),
+        ("reconcile", adapter.reconcile is not None),
+        ("callback", adapter.parse_callback is not None),
     ):
         if declared and name not in operations:
             yield Finding("replayed.coverage", f"exchanges/{name}-*.json", "no file shows this operation")

@@ -11,9 +11,12 @@ from collections.abc import Iterator, Sequence
 import msgspec
 from msgspec.structs import replace
 
+from providers.conformance.callbacks import broken_callbacks, callback_problems
 from providers.conformance.damage import Damage, damages, stated, with_word_replaced
 from providers.conformance.exchanges import Exchange
 from providers.conformance.finding import Finding
+from providers.conformance.lost import damaged_looks, sought_of
+from providers.conformance.replayed import context_of
 from providers.contract.adapter import Adapter
 from providers.contract.errors import UnexpectedPayload
 from providers.contract.exchange import HttpResponse
@@ -35,12 +38,30 @@ def damage_exchange(adapter: Adapter, exchange: Exchange) -> tuple[Finding, ...]
     """Break one exchange's response in every way; return at most five different problems."""
     where = f"exchanges/{exchange.name}.json"
     found: dict[str, Finding] = {}
-    for damage, reply in _broken(exchange.http):
-        for check, problem in _problems(adapter, exchange, reply, damage):
-            found.setdefault(problem, Finding(f"damaged.{check}", where, f"with {damage.what}: {problem}"))
+    for damage, check, problem in _judged(adapter, exchange):
+        found.setdefault(problem, Finding(f"damaged.{check}", where, f"with {damage.what}: {problem}"))
     for check, problem in _unknown_word_problems(adapter, exchange):
         found.setdefault(problem, Finding(f"damaged.{check}", where, problem))
     return tuple(found.values())[:_MOST_FINDINGS]
+
+
+def _judged(adapter: Adapter, exchange: Exchange) -> Iterator[tuple[Damage, str, str]]:
+    if exchange.operation == "callback":
+        for damage, said in broken_callbacks(exchange.http):
+            for check, problem in callback_problems(adapter, said, damage):
+                yield damage, check, problem
+        return
+    if exchange.operation == "reconcile":
+        try:
+            context = context_of(adapter, exchange)
+            sought = sought_of(adapter, exchange, context)
+        except Exception:  # noqa: BLE001  (a file that fits no call of the adapter is reported by `replayed`)
+            return
+        if adapter.reconcile is not None:
+            yield from damaged_looks(adapter, context, sought, exchange.steps)
+    for damage, reply in _broken(exchange.http):
+        for check, problem in _problems(adapter, exchange, reply, damage):
+            yield damage, check, problem
 
 
 def _broken(reply: HttpResponse) -> Iterator[tuple[Damage, HttpResponse]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from providers.conformance.access import check_access
+from providers.conformance.callbacks import check_callback
 from providers.conformance.calls import check_calls
 from providers.conformance.finding import Finding
 from providers.conformance.identity import check_identity
@@ -25,6 +26,7 @@ CHECKS: tuple[Callable[[Adapter], Iterator[Finding]], ...] = (
     check_words,
     check_sources,
     check_calls,
+    check_callback,
 )
 
 

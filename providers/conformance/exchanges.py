@@ -1,5 +1,7 @@
 """Exchange files: one request and its response, and what the adapter must make of them.
 
+Two kinds differ: a reconcile goes on for as many requests as it takes (`then`), and a callback is a request
+of the provider's, which stands in the place of the response.
 A file lies at `providers/<name>/exchanges/<operation>-<what>.json`; `ADDING_A_PROVIDER.md` shows one.
 Files are decoded strictly: a field that is not declared here is refused, so that no expectation is
 misspelled into silence.
@@ -23,7 +25,7 @@ from providers.contract.exchange import HttpResponse
 from providers.contract.motion import MotionRequest
 from providers.contract.status import JobStatus
 
-Operation = Literal["submit", "poll", "cancel", "probe"]
+Operation = Literal["submit", "poll", "cancel", "probe", "reconcile", "callback"]
 
 
 class Provenance(Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,7 +37,7 @@ class Provenance(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Given(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the call is about. `request` only while submitting, `ref` only afterwards."""
+    """What the call is about. `request` only of a submission, `ref` only afterwards."""
 
     model: str = "act-two"
     attempt_id: str = "att_exchange"
@@ -44,6 +46,11 @@ class Given(Struct, frozen=True, forbid_unknown_fields=True):
     """Only those that are not at their default."""
     request: msgspec.Raw | UnsetType = UNSET
     """A MotionRequest; fields at their default may be left out."""
+    sent_ms: int = 0
+    """When a lost submission was sent, and when its answer was given up; only for a reconcile."""
+    doubted_ms: int = 0
+    offered: tuple[str, ...] = ()
+    known: frozenset[str] = frozenset()
 
 
 class Asked(Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,10 +67,27 @@ class Asked(Struct, frozen=True, forbid_unknown_fields=True):
 class Replied(Struct, frozen=True, forbid_unknown_fields=True):
     """The response; `body` is any JSON and `text` what is not JSON. Neither is an empty body."""
 
-    status: int
+    status: int | UnsetType = UNSET
+    """Left out for a callback, and for nothing else."""
     headers: dict[str, str] = {}
     body: msgspec.Raw | UnsetType = UNSET
     text: str | UnsetType = UNSET
+
+
+class Step(Struct, frozen=True, forbid_unknown_fields=True):
+    """A further request of a reconcile, and its response."""
+
+    request: Asked
+    response: Replied
+
+
+class ExpectedSighting(Struct, frozen=True, forbid_unknown_fields=True):
+    """A `Sighting`; only the fields given are compared."""
+
+    ref: str
+    client_id: str | UnsetType | None = UNSET
+    inputs: dict[str, object] | UnsetType | None = UNSET
+    created_ms: int | UnsetType | None = UNSET
 
 
 class ExpectedRef(Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,6 +139,10 @@ class Expected(Struct, frozen=True, forbid_unknown_fields=True):
     """A cancel's 2xx."""
     probed: bool = False
     """A probe's 2xx."""
+    sightings: list[ExpectedSighting] | UnsetType = UNSET
+    """What a reconcile returns, in this order."""
+    named: str | UnsetType = UNSET
+    """The ref that a callback names."""
 
 
 class ExchangeFile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -127,6 +155,7 @@ class ExchangeFile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     given: Given = Given()
     request: Asked | UnsetType = UNSET
     response: Replied
+    then: tuple[Step, ...] = ()
     expect: Expected
 
 
@@ -138,7 +167,12 @@ class Exchange(ExchangeFile, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     motion: MotionRequest | None
     """The request of `given`, defaults filled in."""
     http: HttpResponse
-    """The response as the gateway would hand it to the adapter."""
+    """The response as the gateway would hand it to the adapter; of a callback, its headers and body."""
+
+    @property
+    def steps(self) -> tuple[HttpResponse, ...]:
+        """Every response there is, in the order of the requests."""
+        return (self.http, *(_http(step.response) for step in self.then))
 
 
 _EXPECTABLE: dict[str, frozenset[str]] = {
@@ -146,6 +180,8 @@ _EXPECTABLE: dict[str, frozenset[str]] = {
     "poll": frozenset({"update", "unreadable"}),
     "cancel": frozenset({"cancelled"}),
     "probe": frozenset({"probed"}),
+    "reconcile": frozenset({"sightings", "unreadable"}),
+    "callback": frozenset({"named", "unreadable"}),
 }
 
 
@@ -207,11 +243,12 @@ def _unknown(document: Mapping[str, object], known: Mapping[str, object]) -> Ite
 
 
 def _http(replied: Replied) -> HttpResponse:
+    status = 200 if replied.status is UNSET else replied.status
     if replied.body is not UNSET:
         headers = {"content-type": "application/json", **replied.headers}
-        return HttpResponse(status=replied.status, headers=headers, body=bytes(replied.body))
+        return HttpResponse(status=status, headers=headers, body=bytes(replied.body))
     text = "" if replied.text is UNSET else replied.text
-    return HttpResponse(status=replied.status, headers=replied.headers, body=text.encode())
+    return HttpResponse(status=status, headers=replied.headers, body=text.encode())
 
 
 def _problems(exchange: Exchange) -> Iterator[str]:
@@ -221,16 +258,37 @@ def _problems(exchange: Exchange) -> Iterator[str]:
         yield "promise must be one line"
     if not exchange.provenance.source.strip():
         yield "provenance.source must say where the fact was read"
-    if (exchange.operation == "submit") != (exchange.motion is not None):
-        yield "given.request belongs to a submit, and to nothing else"
+    if (exchange.operation in {"submit", "reconcile"}) != (exchange.motion is not None):
+        yield "given.request belongs to a submit or reconcile, and to nothing else"
     if (exchange.operation in {"poll", "cancel"}) != bool(exchange.given.ref):
         yield "given.ref belongs to a poll or cancel, and to nothing else"
-    if exchange.response.body is not UNSET and exchange.response.text is not UNSET:
-        yield "response has both body and text"
-    if any(name != name.lower() for name in exchange.response.headers):
-        yield "response.headers must be in lower case"
+    yield from _lost_problems(exchange)
+    yield from _response_problems(exchange)
     given = asdict(exchange.expect).items()
     named = {field for field, value in given if value is not UNSET and value is not False}
-    possible = _EXPECTABLE[exchange.operation] if exchange.http.successful else frozenset({"error"})
+    reads = exchange.http.successful or (exchange.operation == "reconcile" and exchange.http.status == 404)
+    possible = _EXPECTABLE[exchange.operation] if reads else frozenset({"error"})
     if len(named) != 1 or not named <= possible:
         yield f"expect must hold exactly one of {', '.join(sorted(possible))}"
+
+
+def _response_problems(exchange: Exchange) -> Iterator[str]:
+    for response in (exchange.response, *(step.response for step in exchange.then)):
+        if response.body is not UNSET and response.text is not UNSET:
+            yield "response has both body and text"
+        if any(name != name.lower() for name in response.headers):
+            yield "response.headers must be in lower case"
+        if (exchange.operation == "callback") != (response.status is UNSET):
+            yield "response.status belongs to everything but a callback, which is no response"
+
+
+def _lost_problems(exchange: Exchange) -> Iterator[str]:
+    given, lost = exchange.given, exchange.operation == "reconcile"
+    if lost != (0 < given.sent_ms <= given.doubted_ms):
+        yield "given.sent_ms and doubted_ms belong to a reconcile, in this order, and to nothing else"
+    if not lost and (given.offered or given.known or exchange.then):
+        yield "given.offered, given.known and then belong to a reconcile, and to nothing else"
+    if lost and exchange.request is UNSET:
+        yield "a reconcile must say its first request"
+    if exchange.operation == "callback" and exchange.request is not UNSET:
+        yield "a callback has no request of ours"

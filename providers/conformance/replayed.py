@@ -9,12 +9,14 @@ from msgspec import UNSET, Struct
 from msgspec.structs import fields
 
 from providers.conformance.coverage import check_covered
-from providers.conformance.exchanges import Exchange
+from providers.conformance.exchanges import Asked, Exchange
 from providers.conformance.finding import Finding
+from providers.conformance.lost import look, look_problems, sought_of
 from providers.contract.adapter import Adapter, CallContext
 from providers.contract.errors import UnexpectedPayload
 from providers.contract.exchange import HttpRequest
 from providers.contract.normalize import classify, normalize
+from providers.contract.report import Sighting
 
 
 def check_replayed(adapter: Adapter, exchanges: Sequence[Exchange]) -> tuple[Finding, ...]:
@@ -27,9 +29,13 @@ def replay(adapter: Adapter, exchange: Exchange) -> Iterator[Finding]:
     """Yield what is wrong with one exchange."""
     where = f"exchanges/{exchange.name}.json"
     try:
-        context = _context(adapter, exchange)
+        context = context_of(adapter, exchange)
+        if exchange.operation == "reconcile":
+            for check, problem in _look_problems(adapter, exchange, context):
+                yield Finding(f"replayed.{check}", where, problem)
+            return
         if exchange.request is not UNSET:
-            for problem in _request_problems(_build(adapter, exchange, context), exchange):
+            for problem in _request_problems(_build(adapter, exchange, context), exchange.request):
                 yield Finding("replayed.request", where, problem)
         for problem in _reply_problems(adapter, exchange):
             yield Finding("replayed.response", where, problem)
@@ -37,7 +43,12 @@ def replay(adapter: Adapter, exchange: Exchange) -> Iterator[Finding]:
         yield Finding("replayed.failed", where, f"{type(error).__name__}: {error}")
 
 
-def _context(adapter: Adapter, exchange: Exchange) -> CallContext:
+def context_of(adapter: Adapter, exchange: Exchange) -> CallContext:
+    """What a file's call is about.
+
+    Raises:
+        LookupError: the file names a model or an option that the tables do not have.
+    """
     given, spec = exchange.given, adapter.spec
     model = spec.model(given.model)
     if model is None:
@@ -64,10 +75,40 @@ def _build(adapter: Adapter, exchange: Exchange, context: CallContext) -> HttpRe
             raise LookupError(f"the adapter has no {exchange.operation}")
 
 
-def _request_problems(built: HttpRequest, exchange: Exchange) -> Iterator[str]:
-    asked = exchange.request
-    if asked is UNSET:
+def _look_problems(adapter: Adapter, exchange: Exchange, context: CallContext) -> Iterator[tuple[str, str]]:
+    """Hold a whole look against its file: every request in its order, and what came of it."""
+    first = [] if exchange.request is UNSET else [exchange.request]
+    wanted = [*first, *(step.request for step in exchange.then)]
+    done = look(adapter, context, sought_of(adapter, exchange, context), exchange.steps)
+    for built, asked in zip(done.asked, wanted, strict=False):
+        for problem in _request_problems(built, asked):
+            yield "request", problem
+    if exchange.expect.error is not UNSET:
+        for problem in _reply_problems(adapter, exchange):
+            yield "response", problem
         return
+    if len(done.asked) != len(wanted):
+        yield "request", f"the adapter asks {len(done.asked)} times, the file says {len(wanted)}"
+    for check, problem in look_problems(done, exchange.steps):
+        yield check, problem
+    for problem in _seen_problems(done.sightings, exchange):
+        yield "response", problem
+
+
+def _seen_problems(seen: tuple[Sighting, ...] | None, exchange: Exchange) -> Iterator[str]:
+    expect = exchange.expect
+    if seen is None or expect.unreadable:
+        if (seen is None) is not expect.unreadable:
+            yield f"the adapter returns {seen!r}, the file says unreadable={expect.unreadable}"
+    elif expect.sightings is not UNSET:
+        if [sighting.ref for sighting in seen] != [sighting.ref for sighting in expect.sightings]:
+            yield f"sightings: the adapter gives {seen!r}, the file says {expect.sightings!r}"
+            return
+        for place, (sighting, wanted) in enumerate(zip(seen, expect.sightings, strict=True)):
+            yield from _differences(sighting, wanted, f"sightings[{place}]")
+
+
+def _request_problems(built: HttpRequest, asked: Asked) -> Iterator[str]:
     headers = {name.lower(): value for name, value in built.headers}
     compared = {
         "method": (built.method, asked.method),
@@ -88,6 +129,23 @@ def _reply_problems(adapter: Adapter, exchange: Exchange) -> Iterator[str]:
         yield from _differences(error, expect.error, "error")
     elif exchange.operation in {"submit", "poll"}:
         yield from _read_problems(adapter, exchange)
+    elif exchange.operation == "callback":
+        yield from _callback_problems(adapter, exchange)
+
+
+def _callback_problems(adapter: Adapter, exchange: Exchange) -> Iterator[str]:
+    if adapter.parse_callback is None:
+        raise LookupError("the adapter has no callback")
+    try:
+        named = adapter.parse_callback(exchange.http.headers, exchange.http.body)
+    except UnexpectedPayload as error:
+        if not exchange.expect.unreadable:
+            yield f"the adapter cannot read the callback: {error}"
+        return
+    if exchange.expect.unreadable:
+        yield f"the adapter reads {named!r} from a callback that says nothing"
+    elif named != exchange.expect.named:
+        yield f"named: the adapter gives {named!r}, the file says {exchange.expect.named!r}"
 
 
 def _read_problems(adapter: Adapter, exchange: Exchange) -> Iterator[str]:

@@ -42,11 +42,22 @@ class Sought(Struct, frozen=True, kw_only=True):
     """When its answer was given up: it was taken before that, or not at all."""
     offered: tuple[str, ...] = ()
     """Refs that callbacks named for this attempt: hints, to be looked at."""
+    known: frozenset[str] = frozenset()
+    """Refs of other attempts of ours: not worth a question each, since none of them can be the one."""
 
+
+MOST_LOOKS = 40
+"""Requests that one `Reconcile` may yield."""
 
 Reconcile = Generator[HttpRequest, HttpResponse, tuple[Sighting, ...]]
-"""Yields free requests, is sent the 2xx answer to each, and returns what it saw. Whoever drives it ends it
-when a call fails, which says nothing."""
+"""Yields free requests, at most `MOST_LOOKS`, and returns what it saw.
+
+It is sent the answer to each where that is a 2xx or a 404: a run that vanished must not spoil the look at the
+others. Any other answer, and none, says nothing of the submission: whoever drives it closes it then. Like a
+reader it raises `UnexpectedPayload` for an answer it cannot read, and nothing else. Where more runs come into
+question than may be looked at, it returns none of those that only their inputs could tell: which one is the
+only one that fits, is known after seeing them all.
+"""
 
 
 class Adapter(Struct, frozen=True, kw_only=True):
@@ -68,4 +79,5 @@ class Adapter(Struct, frozen=True, kw_only=True):
     reconcile: Callable[[CallContext, Sought], Reconcile] | None = None
     """Looks for a submission whose outcome is unknown. Seeing nothing is no proof that nothing runs."""
     parse_callback: Callable[[Mapping[str, str], bytes], str] | None = None
-    """Reads the ref out of a callback's headers (names in lower case) and body."""
+    """Reads the ref out of a callback's headers (names in lower case) and body, once its secret was found
+    right; raises like a reader. It is a hint: nothing is believed that a poll does not say as well."""

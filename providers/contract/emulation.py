@@ -60,6 +60,9 @@ class Create(Struct, frozen=True, kw_only=True):
     modes: Mapping[str, str] = {}
     """What the call itself decides about how its job is shown, such as the path it came by."""
     client_request_id: str | None = None
+    callback_url: str = ""
+    """Where the job's end is to be reported; empty when nowhere."""
+    callback_secret: str = ""
 
 
 class Poll(Struct, frozen=True, kw_only=True):
@@ -74,13 +77,30 @@ class Cancel(Struct, frozen=True, kw_only=True):
     ref: str
 
 
+class ListJobs(Struct, frozen=True, kw_only=True):
+    """A question about the jobs there are, newest first. Instants are milliseconds since 1970 (UTC)."""
+
+    limit: int
+    offset: int
+    within_s: float | None = None
+    """Only jobs taken on this many seconds ago or less."""
+    since_ms: int | None = None
+    """Only jobs taken on then or later."""
+    until_ms: int | None = None
+    """Only jobs taken on then or earlier."""
+    words: frozenset[str] | None = None
+    """Only jobs that stand at one of these words now."""
+    ended_only: bool = False
+    """Whether a job is listed from its end on, and not from its beginning."""
+
+
 class Answer(Struct, frozen=True, kw_only=True):
     """Everything else: a refusal, or a call that concerns no job."""
 
     response: HttpResponse
 
 
-Received = Create | Poll | Cancel | Answer
+Received = Create | Poll | Cancel | ListJobs | Answer
 
 
 class SimulatedFailure(Struct, frozen=True, kw_only=True):
@@ -106,6 +126,13 @@ class SimulatedJob(Struct, frozen=True, kw_only=True):
     """Of the reference."""
     credits: int = 0
     modes: Mapping[str, str] = {}
+
+
+class CallbackMessage(Struct, frozen=True, kw_only=True):
+    """What is posted to a job's callback URL."""
+
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
 
 
 class Leg(Struct, frozen=True):
@@ -137,6 +164,11 @@ class Emulation(Struct, frozen=True, kw_only=True):
     show_missing: Callable[[], HttpResponse]
     """The answer about a ref the provider does not know."""
     show_cancelled: Callable[[SimulatedJob], HttpResponse] | None = None
+    show_listing: Callable[[tuple[SimulatedJob, ...], ListJobs, int], HttpResponse] | None = None
+    """(the page's jobs, the question, how many jobs all pages hold) -> answer; None when there is no list."""
+    show_callback: Callable[[SimulatedJob, str], CallbackMessage] | None = None
+    """(a job that succeeded or failed, its secret) -> message; None when it calls nobody back. The end of a
+    cancelled job is never reported."""
     refuse_asset: Callable[[str, str], HttpResponse] | None = None
     """(option, reason) -> refusal at create; None when assets are only looked at while the job runs."""
     forgets_cancelled: bool = False

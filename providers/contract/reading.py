@@ -8,6 +8,7 @@ an absent or odd optional field is None, only a required one that is missing is 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from typing import TypeGuard
 from urllib.parse import urlsplit
 
@@ -28,6 +29,7 @@ _STRING = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)', re.DOTALL)
 _NOT_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
 _REF = re.compile(r"[!-~]+")
 _decode = msgspec.json.Decoder(dict[str, object]).decode
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def too_deep(body: bytes, limit: int = MAX_DEPTH) -> bool:
@@ -53,12 +55,16 @@ def is_list(value: object) -> TypeGuard[list[object]]:
 
 
 def read_object(response: HttpResponse) -> dict[str, object]:
+    """Decode a response's body; raises like `decode_object`."""
+    return decode_object(response.body)
+
+
+def decode_object(body: bytes) -> dict[str, object]:
     """Decode a body that must be one JSON object.
 
     Raises:
         UnexpectedPayload: it is too large, too deep, not JSON, or not an object.
     """
-    body = response.body
     if len(body) > MAX_BYTES:
         raise UnexpectedPayload(f"the body has {len(body)} bytes, more than {MAX_BYTES}")
     if too_deep(body):
@@ -107,6 +113,18 @@ def number_at(document: object, *path: str | int) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < MAX_NUMBER:
         return None
     return float(value)
+
+
+def instant_at(document: object, *path: str | int) -> int | None:
+    """Return an RFC 3339 instant as milliseconds since 1970 (UTC), or None; without an offset it is UTC."""
+    text = text_at(document, *path)
+    if text is None:
+        return None
+    try:
+        at = msgspec.convert(text, datetime)
+    except (msgspec.ValidationError, OverflowError):
+        return None
+    return ((at if at.tzinfo is not None else at.replace(tzinfo=UTC)) - _EPOCH) // timedelta(milliseconds=1)
 
 
 def status_at(document: object, *path: str | int) -> str:

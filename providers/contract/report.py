@@ -49,6 +49,8 @@ class Sighting(Struct, frozen=True, kw_only=True):
     client_id: str | None = None
     """The attempt id it was submitted with, where the provider keeps it."""
     inputs: Mapping[str, object] | None = None
-    """What it was asked to do, in the fields of the create body; None where the provider does not show it."""
+    """What it was asked to do: those fields of the create body that say what the work is, with the values
+    that the provider shows, nested as there. It may be the same work where the create body has an equal value
+    for every field that is here. None where the provider does not show it; never empty."""
     created_ms: int | None = None
     """When the provider took it, by the provider's clock; None where it does not say."""

@@ -9,10 +9,12 @@ from msgspec import Meta, Struct
 
 from providers.contract.emulation import (
     Answer,
+    CallbackMessage,
     Cancel,
     Create,
     Emulation,
     Leg,
+    ListJobs,
     Poll,
     Received,
     Rules,
@@ -31,6 +33,7 @@ from providers.contract.motion import (
     Reference,
     Threshold,
 )
+from providers.contract.reading import instant_at
 from providers.eachlabs.spec import ACT_TWO, SPEC
 
 CENTS_PER_S = ACT_TWO.price.micro_usd_per_s // 10_000
@@ -44,6 +47,8 @@ CATEGORIES = {
     "PROVIDER_FAILED": "PROVIDER",
     "EXECUTION_TIMEOUT": "TIMEOUT",
 }
+#: What the list of executions can be asked for; it refuses every other word, `cancelled` included.
+LISTED_WORDS = frozenset({"created", "starting", "success", "error"})
 LOAD_DEPENDENT = frozenset({"PROVIDER_RATE_LIMIT", "PROVIDER_SERVER_ERROR"})
 
 MODES = {
@@ -71,6 +76,8 @@ class _Prediction(Struct):
 
     model: str
     input: _Input
+    webhook_url: str | None = None
+    webhook_secret: str | None = None
 
 
 _decode = msgspec.json.Decoder(_Prediction).decode
@@ -88,6 +95,8 @@ def receive(wire: WireRequest, rules: Rules) -> Received:
             return Poll(ref=ref)
         case "POST", ("v1", "prediction", ref, "cancel"):
             return Cancel(ref=ref)
+        case "GET", ("v1", "executions"):
+            return _list(wire)
         case _:
             return Answer(response=json_response(404, {"status": 404, "error": "not found"}))
 
@@ -117,7 +126,33 @@ def _create(wire: WireRequest, rules: Rules) -> Received:
         seed=given.seed,
         content_moderation=ContentModeration(public_figure_threshold=given.public_figure_moderation),
     )
-    return Create(request=request, client_request_id=wire.headers.get("x-request-id"))
+    return Create(
+        request=request,
+        client_request_id=wire.headers.get("x-request-id"),
+        callback_url=body.webhook_url or "",
+        callback_secret=body.webhook_secret or "",
+    )
+
+
+def _list(wire: WireRequest) -> Received:
+    query = wire.query
+    limit, offset = query.get("limit", "20"), query.get("offset", "0")
+    words = frozenset(filter(None, query.get("status", "").split(",")))
+    times = {name: instant_at(query, name) for name in ("from", "to")}
+    badly_timed = any(query.get(name) and at is None for name, at in times.items())
+    paged = limit.isdecimal() and 1 <= int(limit) <= 100 and offset.isdecimal()
+    if badly_timed or not paged or not words <= LISTED_WORDS:
+        return Answer(response=invalid(400, "invalid query", f"status is one of {sorted(LISTED_WORDS)}"))
+    asked = ListJobs(
+        limit=int(limit),
+        offset=int(offset),
+        since_ms=times["from"],
+        until_ms=times["to"],
+        words=words or None,
+    )
+    if query.get("model", ACT_TWO.upstream) != ACT_TWO.upstream or query.get("workflow_id"):
+        return Answer(response=show_listing((), asked, 0))
+    return asked
 
 
 def invalid(status: int, error: str, details: object) -> HttpResponse:
@@ -193,6 +228,42 @@ def _input(request: MotionRequest) -> dict[str, object]:
     return shown if request.seed is None else {**shown, "seed": request.seed}
 
 
+def show_listing(jobs: tuple[SimulatedJob, ...], asked: ListJobs, total: int) -> HttpResponse:
+    """Answer with a page of executions, which show no inputs."""
+    page = {"total_count": total, "total_capped": False, "offset": asked.offset, "limit": asked.limit}
+    return json_response(200, {"executions": [_execution(job) for job in jobs], **page})
+
+
+def _execution(job: SimulatedJob) -> dict[str, object]:
+    return {
+        "id": job.ref,
+        "model": ACT_TWO.upstream,
+        "requested_model": None,
+        "status": job.word,
+        "workflow_id": None,
+        "workflow_execution_id": None,
+        "execution_cost": job.credits / 100 if job.output_url is not None else 0,
+        "run_time": 0,
+        "created_at": job.created_at,
+        "started_at": None,
+        "completed_at": None,
+        "output": job.output_url,
+    }
+
+
+def show_callback(job: SimulatedJob, secret: str) -> CallbackMessage:
+    """Report an end; the words are this place's own, and a failure's reason is the first entry of a list."""
+    output = _output(job)
+    if job.failure is not None:
+        output = [{"id": "", "status": "", "output": "", "error": job.failure.message}]
+    status = "succeeded" if job.failure is None else "failed"
+    body = {"exec_id": job.ref, "flow_id": None, "status": status, "output": output, "error": ""}
+    proof = (("x-webhook-secret", secret),) if secret else ()
+    return CallbackMessage(
+        headers=(("content-type", "application/json"), *proof), body=msgspec.json.encode(body)
+    )
+
+
 def show_missing() -> HttpResponse:
     """Answer about a prediction they do not know."""
     return json_response(404, {"error": "Prediction not found"})
@@ -229,6 +300,8 @@ emulation = Emulation(
     show_job=show_job,
     show_missing=show_missing,
     show_cancelled=show_cancelled,
+    show_listing=show_listing,
+    show_callback=show_callback,
     failures={
         "invalid_request": SimulatedFailure(
             code="INPUT_VALIDATION_ERROR", message="The input was rejected before the run."

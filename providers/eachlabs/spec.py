@@ -7,6 +7,7 @@ from providers.contract.errors import ErrorCode
 from providers.contract.motion import CharacterType, Ratio, Threshold
 from providers.contract.spec import (
     AuthSpec,
+    CallbackSpec,
     CancelSpec,
     Constant,
     FailureRule,
@@ -190,6 +191,9 @@ SPEC = Spec(
     output=OutputSpec(life_s=24 * 3600, renewable=False, source=CATALOG),
     # It closes their record at once; the run behind it may go on, and may still be shown as a success.
     cancel=CancelSpec(stops=False, destroys_output=False, ref_gone=False, source=OPENAPI),
+    # Verbatim: it is no signature, whatever the specification's "used to sign" may promise. Their overview
+    # says that only workflows call back as yet.
+    callback=CallbackSpec(secret_header="x-webhook-secret", source=WEBHOOK),  # noqa: S106 - a header's name
     longest_run_s=6 * 3600,
     source=OPENAPI,
 )

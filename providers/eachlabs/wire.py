@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from providers.contract.adapter import CallContext
 from providers.contract.exchange import HttpRequest, HttpResponse
 from providers.contract.mapping import build_body
 from providers.contract.motion import MotionRequest
 from providers.contract.reading import (
+    decode_object,
     is_list,
     message_of,
     number_at,
@@ -27,12 +30,17 @@ MODERATION = ("content_moderation", "CONTENT_MODERATION", "SAFETY.")
 
 
 def build_submit(request: MotionRequest, context: CallContext) -> HttpRequest:
-    """POST /v1/prediction. `X-Request-Id` is for finding it again: it does not deduplicate."""
+    """POST /v1/prediction. `X-Request-Id` is for their support to find it by: it does not deduplicate."""
+    body = build_body(context.model, request)
+    if context.callback_url:
+        body["webhook_url"] = context.callback_url
+        if context.callback_secret:
+            body["webhook_secret"] = context.callback_secret
     return HttpRequest(
         method="POST",
         path=("v1", "prediction"),
         headers=(("X-Request-Id", context.attempt_id),),
-        json=build_body(context.model, request),
+        json=body,
         paid=True,
     )
 
@@ -76,6 +84,15 @@ def parse_failure(response: HttpResponse) -> Failure:
 def build_cancel(context: CallContext) -> HttpRequest:
     """POST /v1/prediction/{id}/cancel: closes the record, is not certain to reach the run."""
     return HttpRequest(method="POST", path=("v1", "prediction", context.ref, "cancel"))
+
+
+def parse_callback(headers: Mapping[str, str], body: bytes) -> str:
+    """Read `{exec_id, flow_id, status, output, error}` (`spec.WEBHOOK`); `exec_id` is the prediction's id.
+
+    Nothing but the secret in a header speaks for the rest, so the rest is left unread.
+    """
+    del headers
+    return ref_at(decode_object(body), "exec_id")
 
 
 def _failure(prediction: dict[str, object]) -> Failure | None:

@@ -17,20 +17,38 @@ REQUEST = {
 }
 
 
+LOST = {"request": REQUEST, "sent_ms": 1000, "doubted_ms": 2000}
+ASKED = {"method": "GET", "target": "/v1/list"}
+
+
 def content(operation: str = "poll", **changes: Any) -> dict[str, Any]:
-    given = {"submit": {"request": REQUEST}, "poll": {"ref": "r"}, "cancel": {"ref": "r"}, "probe": {}}
-    expect = {
+    given: dict[str, Any] = {
+        "submit": {"request": REQUEST},
+        "poll": {"ref": "r"},
+        "cancel": {"ref": "r"},
+        "probe": {},
+        "reconcile": LOST,
+        "callback": {},
+    }
+    if operation == "reconcile":
+        changes = {"request": ASKED, **changes}
+    response: dict[str, Any] = {"status": 200, "body": {"status": "PENDING"}}
+    if operation == "callback":
+        del response["status"]
+    expect: dict[str, Any] = {
         "submit": {"submitted": {"ref": "r"}},
         "poll": {"update": {"status": "queued"}},
         "cancel": {"cancelled": True},
         "probe": {"probed": True},
+        "reconcile": {"sightings": []},
+        "callback": {"named": "r"},
     }
     return {
         "promise": "one line",
         "provenance": {"kind": "documented", "source": "the docs", "date": "2026-11-21"},
         "operation": operation,
         "given": given[operation],
-        "response": {"status": 200, "body": {"status": "PENDING"}},
+        "response": response,
         "expect": expect[operation],
         **changes,
     }
@@ -41,7 +59,7 @@ def load(document: object, name: str | None = None) -> Any:
     return load_exchange(name or f"{operation}-x.json", json.dumps(document).encode())
 
 
-@pytest.mark.parametrize("operation", ["submit", "poll", "cancel", "probe"])
+@pytest.mark.parametrize("operation", ["submit", "poll", "cancel", "probe", "reconcile", "callback"])
 def test_a_file_of_each_operation_is_read(operation: str) -> None:
     assert load(content(operation)).name == f"{operation}-x"
 
@@ -65,6 +83,15 @@ def test_text_and_nothing_are_bodies_too() -> None:
     page = load(content(response={"status": 502, "text": "<html>"}, expect=error))
     assert (page.http.body, page.http.headers) == (b"<html>", {})
     assert load(content("cancel", response={"status": 204})).http.body == b""
+
+
+def test_a_reconcile_goes_on_for_as_many_steps_as_it_takes() -> None:
+    then = [{"request": ASKED, "response": {"status": 404}}, {"request": ASKED, "response": {"status": 200}}]
+    assert [step.status for step in load(content("reconcile", then=then)).steps] == [200, 404, 200]
+
+
+def test_a_404_may_be_what_a_reconcile_is_sent() -> None:
+    assert load(content("reconcile", response={"status": 404})).http.status == 404
 
 
 MALFORMED: list[tuple[dict[str, Any], str]] = [
@@ -94,6 +121,24 @@ MALFORMED: list[tuple[dict[str, Any], str]] = [
     (content(expect={"update": {"state": "queued"}}), "state"),
     (content(expect={"update": {"status": "PENDING"}}), "PENDING"),
     (content(expect={"update": {"error": {"code": "no_such_code"}}}), "no_such_code"),
+    (content(response={"body": {}}), "response.status"),
+    (content(given={"ref": "r", "sent_ms": 1000, "doubted_ms": 2000}), "given.sent_ms"),
+    (content(given={"ref": "r", "offered": ["a"]}), "given.offered"),
+    (content(then=[{"request": ASKED, "response": {"status": 200}}]), "then"),
+    (content("reconcile", given={"request": REQUEST}), "given.sent_ms"),
+    (content("reconcile", given={**LOST, "doubted_ms": 999}), "given.sent_ms"),
+    (content("reconcile", given={"sent_ms": 1, "doubted_ms": 2}), "given.request"),
+    (content("reconcile", request=None), "request"),
+    (content("reconcile", response={"status": 503}), "exactly one"),
+    (content("reconcile", expect={"sightings": [{"ref": "r", "id": "x"}]}), "id"),
+    (
+        content("reconcile", then=[{"request": ASKED, "response": {"status": 200, "headers": {"A": "1"}}}]),
+        "lower",
+    ),
+    (content("callback", response={"status": 200, "body": {}}), "response.status"),
+    (content("callback", request=ASKED), "no request of ours"),
+    (content("callback", given={"ref": "r"}), "given.ref"),
+    (content("callback", expect={"submitted": {"ref": "r"}}), "exactly one"),
 ]
 
 

@@ -14,6 +14,8 @@ from providers.contract.errors import UnexpectedPayload
 from providers.contract.exchange import HttpResponse
 from providers.contract.reading import (
     MAX_BYTES,
+    decode_object,
+    instant_at,
     is_http_url,
     is_ref,
     list_at,
@@ -310,3 +312,35 @@ def test_plain_http_is_a_result_only_where_allowed() -> None:
 )
 def test_a_message_is_one_line_whatever_stood_there(value: object, message: str) -> None:
     assert message_of(value) == message
+
+
+INSTANTS = [
+    ("2026-11-21T12:00:00Z", 1_795_262_400_000),
+    ("2026-11-21T12:00:00.123456789Z", 1_795_262_400_123),
+    ("2026-11-21T14:00:00+02:00", 1_795_262_400_000),
+    ("2026-11-21T12:00:00", 1_795_262_400_000),
+    ("1969-12-31T23:59:59.999Z", -1),
+    ("2026-11-21", None),
+    ("2026-02-30T12:00:00Z", None),
+    ("yesterday", None),
+    ("", None),
+    (1_795_262_400, None),
+    (None, None),
+]
+
+
+@pytest.mark.parametrize(("given", "wanted"), INSTANTS)
+def test_an_instant_is_milliseconds_of_utc_or_none(given: object, wanted: int | None) -> None:
+    assert instant_at({"at": given}, "at") == wanted
+
+
+@STEADY
+@given(st.text() | st.from_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{5,12}[Z+-][0-9:]{0,5}"))
+def test_no_text_makes_an_instant_fail(text: str) -> None:
+    assert isinstance(instant_at({"at": text}, "at"), int | None)
+
+
+def test_a_body_without_a_response_is_decoded_alike() -> None:
+    assert decode_object(b'{"a": 1}') == {"a": 1}
+    with pytest.raises(UnexpectedPayload):
+        decode_object(b"[]")

@@ -44,6 +44,11 @@ WRONG_WORDS = [
     {"fault": "fail:no_such_code", "operation": "poll"},
     {"fault": "refuse:no_such_code", "operation": "create", "provider": "runway"},
     {"fault": "fail:", "operation": "poll"},
+    {"fault": "no_rows", "operation": "poll"},
+    {"fault": "twice", "operation": "create"},
+    {"fault": "accept_502", "operation": "callback"},
+    {"fault": "refuse:rate_limited", "operation": "list"},
+    {"fault": "no_rows", "operation": "list", "character_contains": "hero"},
 ]
 
 

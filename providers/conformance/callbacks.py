@@ -1,0 +1,115 @@
+"""Callbacks: what is declared of them is sent, and what arrives, whatever it is, names a ref or nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from providers.conformance.damage import Damage, damages, stated
+from providers.conformance.finding import Finding
+from providers.conformance.samples import ATTEMPT_ID, option_sets, plain_request
+from providers.contract.adapter import Adapter, CallContext
+from providers.contract.errors import UnexpectedPayload
+from providers.contract.exchange import HttpRequest, HttpResponse
+from providers.contract.motion import MotionRequest
+from providers.contract.reading import is_ref
+from providers.contract.spec import CallbackSpec, ModelSpec
+
+_URL = "https://gateway.example/v1/callbacks/provider/token"
+_PROOF = "proof-of-the-conformance-suite"
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")  # a token of RFC 9110, section 5.6.2, in lower case
+
+
+def check_callback(adapter: Adapter) -> Iterator[Finding]:
+    """Check that the table, the reader and the create call agree about callbacks."""
+    declared = adapter.spec.callback
+    if (declared is None) != (adapter.parse_callback is None):
+        problem = "spec.callback and parse_callback must both be there, or neither"
+        yield Finding("declared.callback", "spec.callback", problem)
+        return
+    header = None if declared is None else declared.secret_header
+    if header is not None and _HEADER.fullmatch(header) is None:
+        problem = f"{header!r} must be a header's name in lower case"
+        yield Finding("declared.callback", "spec.callback.secret_header", problem)
+    problems = {
+        problem
+        for model in adapter.spec.models
+        for options in option_sets(adapter.spec)
+        for problem in _submit_problems(adapter, model, options)
+    }
+    for problem in sorted(problems):
+        yield Finding("declared.callback", "build_submit", problem)
+
+
+def callback_problems(adapter: Adapter, said: HttpResponse, damage: Damage) -> Iterator[tuple[str, str]]:
+    """Say what is wrong with how a callback was read; each with the name of the check."""
+    if adapter.parse_callback is None:
+        return
+    try:
+        ref = adapter.parse_callback(said.headers, said.body)
+    except UnexpectedPayload:
+        return
+    except Exception as error:  # noqa: BLE001  (that it may be any is what is checked)
+        name = type(error).__name__
+        yield "raises", f"parse_callback raised {name}; only UnexpectedPayload may leave a reader"
+        return
+    if damage.unreadable:
+        yield "unreadable", "parse_callback read what cannot be read; begin with reading.decode_object"
+    elif not _can_be_ref(ref):
+        yield "refs", "parse_callback returned what cannot be a ref; use reading.ref_at"
+    elif ref not in stated(said):
+        yield "refs", f"parse_callback returned the ref {ref[:40]!r}, which the callback does not hold"
+
+
+def _can_be_ref(value: object) -> bool:
+    return isinstance(value, str) and is_ref(value)
+
+
+def broken_callbacks(said: HttpResponse) -> Iterator[tuple[Damage, HttpResponse]]:
+    """Yield a callback without its headers, then with its body broken in every way."""
+    bare: dict[str, str] = {}
+    unbroken = Damage("nothing broken, but without headers", said.body)
+    yield unbroken, msgspec.structs.replace(said, headers=bare)
+    for damage in damages(said.body):
+        yield damage, msgspec.structs.replace(said, body=damage.body)
+
+
+def _submit_problems(adapter: Adapter, model: ModelSpec, options: Mapping[str, str]) -> Iterator[str]:
+    plain = CallContext(model=model, attempt_id=ATTEMPT_ID, options=options)
+    called = msgspec.structs.replace(plain, callback_url=_URL, callback_secret=_PROOF)
+    for kind in model.character_types:
+        request = plain_request(model, kind)
+        without, given = (_built(adapter, request, context) for context in (plain, called))
+        if without is not None and given is not None:
+            yield from _difference_problems(adapter.spec.callback, without, given)
+
+
+def _built(adapter: Adapter, request: MotionRequest, context: CallContext) -> HttpRequest | None:
+    try:
+        return adapter.build_submit(request, context)
+    except Exception:  # noqa: BLE001  (that it fails is reported by `calls`)
+        return None
+
+
+def _difference_problems(
+    callback: CallbackSpec | None, without: HttpRequest, given: HttpRequest
+) -> Iterator[str]:
+    """Say what is wrong with a create call that was given a callback URL, beside the one that was not."""
+    if callback is None:
+        if given != without:
+            yield "is another call when there is a callback URL, but spec.callback declares none"
+        return
+    if not _conveys(given, _URL):
+        yield "drops context.callback_url, so that nobody is ever called back"
+    if callback.secret_header is not None and not _conveys(given, _PROOF):
+        yield "drops context.callback_secret, so that no callback can prove itself"
+    plain, called = without.json or {}, given.json or {}
+    if {name: called.get(name) for name in plain} != plain or given.paid is not without.paid:
+        yield "is another call when there is a callback URL, not the same with something more"
+
+
+def _conveys(request: HttpRequest, text: str) -> bool:
+    spoken = (*request.query, *request.headers, ("", msgspec.json.encode(request.json).decode()))
+    return any(text in value for _, value in spoken)
