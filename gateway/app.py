@@ -11,20 +11,24 @@ from importlib.metadata import version
 
 from gateway.api.asgi import Routes, build_api
 from gateway.api.auth import Doorkeeper
+from gateway.api.callbacks import CallbackDesk, callback_routes
 from gateway.api.front import Front
 from gateway.api.jobs import JobDesk, job_routes
 from gateway.api.openapi import OPERATIONS, build_openapi
 from gateway.api.ops import OpsDesk, ops_routes
 from gateway.api.providers import provider_routes
 from gateway.api.semantics import Terms
-from gateway.clock import Clock, SystemClock
+from gateway.clock import Clock
 from gateway.errors import SettingsError, StorageUnavailable
 from gateway.ids import Ids
 from gateway.jobs.transitions import TaskKind
 from gateway.net import DialPolicy, GuardedTransport, parse_policy
 from gateway.registry import Registry
 from gateway.routing.catalogue import Catalogue, Offer
+from gateway.service.accounts_needed import refuse_missing
+from gateway.service.adoption import Adoptions
 from gateway.service.announce import Announcer
+from gateway.service.callbacks import CallbackKeys, Callbacks
 from gateway.service.dispatch import (
     DELIVERY_KINDS,
     FOLLOW_KINDS,
@@ -33,13 +37,14 @@ from gateway.service.dispatch import (
     Dispatch,
     JobTask,
 )
+from gateway.service.holds import Holds
 from gateway.service.intake import Intake
 from gateway.service.jobs import Jobs
 from gateway.service.keys import Keys
 from gateway.service.record import Record
 from gateway.service.wakeup import Wakeup
 from gateway.settings import Settings
-from gateway.storage.store import database_path, lock_file, open_store
+from gateway.storage.store import lock_store, open_store
 from gateway.telemetry import Metrics, Redactor
 from gateway.upstream.accounts import Accounts, accounts_of
 from gateway.upstream.calls import Calls
@@ -49,6 +54,7 @@ from gateway.worker.cancel import Cancel
 from gateway.worker.deliver import Deliver
 from gateway.worker.loop import Lane, Worker
 from gateway.worker.poll import Poll
+from gateway.worker.reconcile import Reconcile
 from gateway.worker.submit import Submit
 from gateway.worker.sweep import Sweep
 from gateway.worker.tools import Tools
@@ -95,12 +101,14 @@ class Gateway:
     Args:
         settings: checked.
         registry: the adapters.
-        clock: the machine's, but for tests.
+        works: whether this process carries out jobs, besides serving the API.
+        clock: the database's time, but for tests.
         spread: random numbers from 0 to 1, for jitter.
         random_bits: for identifiers.
 
     Raises:
         SchemaRefused: the database cannot be served, or another process serves it.
+        StorageUnavailable: the database server cannot be reached.
         SettingsError: a setting is wrong in a way that only opening shows.
     """
 
@@ -109,23 +117,25 @@ class Gateway:
         settings: Settings,
         registry: Registry,
         *,
+        works: bool = True,
         clock: Clock | None = None,
         spread: Callable[[], float] = random.random,
         random_bits: Callable[[int], int] = secrets.randbits,
     ) -> None:
         self.settings = settings
         self._registry = registry
-        self._clock = clock or SystemClock()
-        self._ids = Ids(self._clock, random_bits)
-        self._lock = lock_file(database_path(settings))
+        self._works = works
+        self._lock = lock_store(settings)
         try:
-            self._assemble(spread)
+            self._assemble(clock, spread, random_bits)
         except BaseException:
-            self._lock.release()
+            self._unlock()
             raise
 
-    def _assemble(self, spread: Callable[[], float]) -> None:
-        settings, clock, ids = self.settings, self._clock, self._ids
+    def _assemble(
+        self, clock: Clock | None, spread: Callable[[], float], random_bits: Callable[[int], int]
+    ) -> None:
+        settings = self.settings
         self.receivers, self.media = receiver_policy(settings), media_policy(settings)
         self.metrics = Metrics(
             version=version("motion-gateway"),
@@ -133,8 +143,9 @@ class Gateway:
             models={model.name for spec in self._registry.specs for model in spec.models},
             routes={operation.path for operation in OPERATIONS},
         )
-        self.store = open_store(settings, on_commit=self._committed)
-        database, sealer = self.store.database, self.store.sealer
+        self.store = open_store(settings, on_commit=self._committed, clock=clock, serving=True)
+        database, sealer, clock = self.store.database, self.store.sealer, self.store.clock
+        ids = self._ids = Ids(clock, random_bits)
         self._wakeup = Wakeup()
         announcer = Announcer(self.metrics, self._wakeup)
         self.accounts = accounts_of(settings, self._registry.adapters)
@@ -149,8 +160,18 @@ class Gateway:
         self._sender = open_sender(settings.webhooks)
         self._dispatch = Dispatch(database, clock, holder=ids.new("wrk"), lease_s=settings.worker.lease_s)
         redactor = Redactor(settings.secrets())
-        calls = Calls(Client(self._upstream), clock, redactor.text, self.metrics.provider_request)
+        callback_keys = CallbackKeys(settings.server.public_url, self.store.secret)
+        calls = Calls(
+            Client(self._upstream),
+            clock,
+            redactor.text,
+            self.metrics.provider_request,
+            callback_of=callback_keys.callback_of,
+        )
         self.calls = calls
+        self._holds = Holds(database, record, clock, accounts=self.accounts, calls=calls)
+        self._adoptions = Adoptions(database, record, clock)
+        self._callbacks = Callbacks(database, clock, self._registry, callback_keys, self._wakeup)
         self._tools = Tools(
             record=record,
             dispatch=self._dispatch,
@@ -170,6 +191,7 @@ class Gateway:
         desk = JobDesk(
             intake=self._intake,
             jobs=self._jobs,
+            holds=self._holds,
             door=door,
             terms=self._terms(),
             body_max_bytes=settings.server.body_max_bytes,
@@ -185,11 +207,14 @@ class Gateway:
         )
         routes: list[Routes] = [
             job_routes(desk),
+            *callback_routes(
+                CallbackDesk(callbacks=self._callbacks, body_timeout_s=settings.server.body_timeout_s)
+            ),
             provider_routes(self.catalogue, door),
             *ops_routes(ops),
         ]
         # A request's id guards nothing, so its randomness need not come from the operating system.
-        return build_api(routes, ids=Ids(self._clock, random.getrandbits), metrics=self.metrics)
+        return build_api(routes, ids=Ids(self.store.clock, random.getrandbits), metrics=self.metrics)
 
     def _terms(self) -> Terms:
         return Terms(
@@ -198,16 +223,27 @@ class Gateway:
             media=self.media,
             receivers=self.receivers,
             deadline_s=self.settings.jobs.deadline_s,
+            on_unknown_submission=self.settings.jobs.on_unknown_submission,
         )
+
+    async def check_accounts(self) -> None:
+        """See to it that every job under way can be followed.
+
+        Raises:
+            SettingsError: the settings lack an account at which jobs are under way.
+        """
+        refuse_missing(await self._dispatch.needed_accounts(), self.accounts.names())
 
     async def start_worker(self) -> None:
         """Begin to carry out tasks; those that an earlier process left claimed are free at once."""
         settings, tools = self.settings.worker, self._tools
-        # The serving lock is ours, so no other worker lives that could hold a lease.
-        await self._dispatch.release_all()
+        if self._lock is not None:
+            # The serving lock is ours, so no other worker lives that could hold a lease.
+            await self._dispatch.release_all()
         steps: dict[TaskKind, Callable[[JobTask], Awaitable[None]]] = {
             TaskKind.SUBMIT: Submit(tools, self.catalogue, hold_s=self.settings.jobs.hold_s),
             TaskKind.POLL: Poll(tools),
+            TaskKind.RECONCILE: Reconcile(tools, self._adoptions),
             TaskKind.CANCEL: Cancel(tools),
         }
 
@@ -229,12 +265,14 @@ class Gateway:
         sweep = Sweep(tools)
         worker = Worker(
             self._dispatch,
-            self._clock,
+            self.store.clock,
             self.metrics,
             self._wakeup.subscribe,
             heartbeat_s=settings.heartbeat_s,
             idle_s=settings.idle_s,
             stop_s=settings.stop_s,
+            sole_worker=self._lock is not None,
+            on_jump=sweep.clock_jumped,
         )
         worker.start([*lanes, deliveries], [(settings.idle_s, sweep), (MEASURE_S, sweep.measure)])
         self._worker = worker
@@ -251,10 +289,10 @@ class Gateway:
         await self._upstream.aclose()
         await self._sender.aclose()
         await self.store.database.close()
-        self._lock.release()
+        self._unlock()
 
     async def _readiness(self) -> str | None:
-        if self._worker is None:
+        if self._works and self._worker is None:
             return "the worker is not running"
         if self.store.database.trouble is not None:
             return self.store.database.trouble
@@ -263,6 +301,10 @@ class Gateway:
         except StorageUnavailable as error:
             return str(error)
         return None
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     def _committed(self, seconds: float, operations: int) -> None:
         self.metrics.storage_commit_seconds.observe(seconds)

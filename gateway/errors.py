@@ -4,6 +4,7 @@ GatewayError
 ├── SettingsError       a setting is missing or wrong; the start stops with exit code 78
 ├── SchemaRefused       the database is newer, damaged or locked by another process; exit code 78
 ├── StorageUnavailable  the database cannot be used just now; callers are told to come back (503)
+│   └── OutcomeUnknown  the connection broke in a commit: what was to be stored may be, or not
 ├── LeaseLost           another worker holds the task now; what this one learnt is thrown away
 └── Refusal             a request cannot be served; carries the slug of its problem document
 """
@@ -29,6 +30,10 @@ class SchemaRefused(GatewayError):
 
 class StorageUnavailable(GatewayError):
     """The database cannot be used just now; nothing of the operation was stored, unless the text says so."""
+
+
+class OutcomeUnknown(StorageUnavailable):
+    """The connection broke in a commit: look before doing anything again."""
 
 
 class LeaseLost(GatewayError):

@@ -47,6 +47,11 @@ class Ids:
         return f"{prefix}_{high | version | variant:032x}"
 
 
+def first_id(prefix: str, at_ms: int) -> str:
+    """Return what sorts at or before every id made at that instant or later, and after all earlier ones."""
+    return f"{prefix}_{max(0, at_ms) & (2**48 - 1):012x}"
+
+
 def well_formed(text: str, prefix: str) -> bool:
     """Whether a text from outside could be an id of that kind; spares the database anything else."""
     return text.startswith(f"{prefix}_") and _FORM.fullmatch(text) is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
@@ -17,9 +17,10 @@ from gateway.simulator import Simulator, SimulatorServer, media, serve_simulator
 from providers.contract.motion import Character, CharacterType, MotionRequest, Reference
 
 # Modules of these folders are imported by tests of other folders.
-sys.path += [str(Path(__file__).with_name(folder)) for folder in ("flows", "store")]
+sys.path += [str(Path(__file__).with_name(folder)) for folder in ("flows", "store", "faults")]
 
 from invariants import check_invariants
+from postgres_server import fresh_database
 from running_gateway import (
     CHARACTER,
     EMULATIONS,
@@ -70,18 +71,41 @@ def begin_to_stop(server: SimulatorServer) -> None:
 
 
 @pytest.fixture
-async def start_gateway(simulator_server: StartSimulator, tmp_path: Path) -> AsyncIterator[StartGateway]:
+def engine(request: pytest.FixtureRequest) -> str:
+    """Name the database engine of the test's gateways: SQLite, unless the test says BOTH_ENGINES."""
+    return getattr(request, "param", "sqlite")
+
+
+@pytest.fixture
+def database_url(engine: str, tmp_path: Path) -> Iterator[str]:
+    """A database of the test's own, for `open_gateway` or a process; at the end its invariants hold."""
+    if engine == "sqlite":
+        url = f"sqlite:///{tmp_path}/gateway.db"
+        yield url
+        if (tmp_path / "gateway.db").exists():
+            check_invariants(url)
+        return
+    with fresh_database() as url:
+        yield url
+        check_invariants(url)
+
+
+@pytest.fixture
+async def start_gateway(
+    simulator_server: StartSimulator, tmp_path: Path, database_url: str
+) -> AsyncIterator[StartGateway]:
     """Run gateways with simulated providers; both stop with the test.
 
     The factory takes `open_gateway`'s options, and `simulator`, a mapping of `Simulator`'s. Whatever a test
     does to the gateway, its database keeps the invariants.
     """
     async with AsyncExitStack() as stack:
-        stack.callback(lambda: [check_invariants(path) for path in tmp_path.glob("*.db")])
 
         async def start(*, simulator: dict[str, Any] | None = None, **options: Any) -> RunningGateway:
             served = await simulator_server(**(simulator or {}))
-            running = await stack.enter_async_context(open_gateway(tmp_path, served, **options))
+            running = await stack.enter_async_context(
+                open_gateway(tmp_path, served, database=database_url, **options)
+            )
             stack.callback(begin_to_stop, served)  # while the gateway stops
             return running
 

@@ -23,6 +23,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
 REQUEST_ID = "motion_gateway.request_id"
+CALLBACKS = "/v1/callbacks/"
 _GIVEN_ID = re.compile(rb"[!-~]{1,128}")
 
 _log = get_logger("gateway.http")
@@ -104,12 +105,17 @@ class Front:
             _log.info(
                 "http.refused" if status < 500 else "http.failed",
                 method=method,
-                path=scope["path"][:200],
+                path=_shown(scope["path"]),
                 status=status,
                 seconds=round(seconds, 4),
             )
         else:
-            _log.debug("http.served", method=method, path=scope["path"][:200], status=status)
+            _log.debug("http.served", method=method, path=_shown(scope["path"]), status=status)
+
+
+def _shown(path: str) -> str:
+    """Return a path as it may be logged: a callback's ends in a token that only its provider should have."""
+    return path[:200] if not path.startswith(CALLBACKS) else f"{CALLBACKS}..."
 
 
 async def _answer_internal(send: Send, request_id: str) -> None:

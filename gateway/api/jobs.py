@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from litestar import Router, get, post
 from litestar.handlers import BaseRouteHandler
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from gateway.api import paging
 from gateway.api.auth import Doorkeeper
@@ -20,11 +20,12 @@ from gateway.api.body import (
     read_body,
 )
 from gateway.api.replies import AnyRequest, Reply, json_reply
-from gateway.api.schemas import CreateJob, JobPage
+from gateway.api.schemas import CreateJob, JobPage, ResolveJob
 from gateway.api.semantics import Terms, understand
-from gateway.errors import Refusal
+from gateway.errors import FieldProblem, Refusal
 from gateway.ids import JOB, well_formed
 from gateway.jobs.view import JobView, view
+from gateway.service.holds import Action, AdoptRun, GiveUp, Holds, SubmitAgain
 from gateway.service.intake import Intake, NewJob
 from gateway.service.jobs import Jobs, not_found
 from gateway.service.keys import Principal, Scope
@@ -34,6 +35,7 @@ from providers.contract.status import JobStatus
 Headers = Iterable[tuple[bytes, bytes]]
 
 _decoder = msgspec.json.Decoder(CreateJob)
+_resolve_decoder = msgspec.json.Decoder(ResolveJob)
 _BARE_KEY = re.compile(rb"[!-~]{1,255}")
 #: A structured field's String (RFC 8941, 3.3.3) without spaces.
 _QUOTED_KEY = re.compile(rb'"((?:[!#-\[\]-~]|\\["\\])*)"')
@@ -53,6 +55,7 @@ class JobDesk(Struct, frozen=True, kw_only=True):
 
     intake: Intake
     jobs: Jobs
+    holds: Holds
     door: Doorkeeper
     terms: Terms
     body_max_bytes: int
@@ -68,16 +71,9 @@ def job_routes(desk: JobDesk) -> Router:
     async def create(request: AnyRequest) -> Reply:
         headers: Headers = request.scope["headers"]
         principal = await desk.door.admit(headers, Scope.JOBS)
-        check_content_type(_values(headers, b"content-type"))
-        check_content_encoding(_values(headers, b"content-encoding"))
+        _check_body_headers(headers)
         key = idempotency_key(_values(headers, b"idempotency-key"))
-        length = _values(headers, b"content-length")
-        body = await read_body(
-            request.receive,
-            limit=desk.body_max_bytes,
-            timeout_s=desk.body_timeout_s,
-            content_length=length[0].decode("latin-1") if length else None,
-        )
+        body = await _body(request, desk)
         meant = understand(decode_body(_decoder, body), desk.terms)
         accepted = await desk.intake.accept(
             NewJob(
@@ -143,8 +139,32 @@ def job_routes(desk: JobDesk) -> Router:
         principal = await desk.door.admit(request.scope["headers"], Scope.JOBS)
         return json_reply(await desk.jobs.timeline(_job_id(request), owner=principal.sees))
 
-    handlers: list[BaseRouteHandler] = [create, read, page, cancel, timeline]
+    @post("/{job_id:str}/resolve")
+    async def resolve(request: AnyRequest) -> Reply:
+        headers: Headers = request.scope["headers"]
+        principal = await desk.door.admit(headers, Scope.OPERATOR)
+        _check_body_headers(headers)
+        action = resolution(decode_body(_resolve_decoder, await _body(request, desk)))
+        return json_reply(await desk.holds.resolve(_job_id(request), action, by=principal.key_id))
+
+    handlers: list[BaseRouteHandler] = [create, read, page, cancel, timeline, resolve]
     return Router("/v1/jobs", route_handlers=handlers)
+
+
+def resolution(body: ResolveJob) -> Action:
+    """Turn a body into an operator's word.
+
+    Raises:
+        Refusal: `validation-failed`, `provider_ref` is missing or out of place.
+    """
+    ref = body.provider_ref
+    if (body.action == "adopt") != isinstance(ref, str):
+        message = "is required to adopt" if ref is UNSET else "is for action adopt only"
+        problem = FieldProblem("/provider_ref", message)
+        raise Refusal("validation-failed", f"/provider_ref {message}.", errors=(problem,))
+    if isinstance(ref, str):
+        return AdoptRun(ref)
+    return SubmitAgain() if body.action == "resubmit" else GiveUp()
 
 
 def idempotency_key(values: Sequence[bytes]) -> str | None:
@@ -162,6 +182,21 @@ def idempotency_key(values: Sequence[bytes]) -> str | None:
         detail = "One Idempotency-Key of 1 to 255 visible ASCII characters, quoted or bare, is accepted."
         raise Refusal("idempotency-key-invalid", detail)
     return bare.decode("ascii")
+
+
+def _check_body_headers(headers: Headers) -> None:
+    check_content_type(_values(headers, b"content-type"))
+    check_content_encoding(_values(headers, b"content-encoding"))
+
+
+async def _body(request: AnyRequest, desk: JobDesk) -> bytes:
+    length = _values(request.scope["headers"], b"content-length")
+    return await read_body(
+        request.receive,
+        limit=desk.body_max_bytes,
+        timeout_s=desk.body_timeout_s,
+        content_length=length[0].decode("latin-1") if length else None,
+    )
 
 
 def _values(headers: Headers, name: bytes) -> list[bytes]:

@@ -66,6 +66,16 @@ IDEMPOTENCY: Json = {
 INSTANT: Json = {"type": "string", "format": "date-time"}
 AUTH = ("unauthenticated", "forbidden", "bad-header")
 STORAGE = ("storage-unavailable",)
+BODY = (
+    "bad-request",
+    "malformed-body",
+    "body-too-deep",
+    "duplicate-key",
+    "request-timeout",
+    "body-too-large",
+    "unsupported-media-type",
+    "unsupported-content-encoding",
+)
 
 OPERATIONS = (
     Operation(
@@ -81,15 +91,8 @@ OPERATIONS = (
         headers=("Location", "Idempotency-Replayed"),
         refusals=(
             *AUTH,
-            "bad-request",
-            "malformed-body",
-            "body-too-deep",
-            "duplicate-key",
+            *BODY,
             "idempotency-key-invalid",
-            "request-timeout",
-            "body-too-large",
-            "unsupported-media-type",
-            "unsupported-content-encoding",
             "validation-failed",
             "unknown-model",
             "unsupported-option",
@@ -154,6 +157,44 @@ OPERATIONS = (
         answers=TimelineView,
         parameters=(JOB_ID,),
         refusals=(*AUTH, "not-found", *STORAGE),
+    ),
+    Operation(
+        method="post",
+        path="/v1/jobs/{job_id}/resolve",
+        id="resolveJob",
+        summary="Settle a held job: adopt a run the provider knows, submit again, or fail.",
+        scope="operator",
+        takes=schemas.ResolveJob,
+        answers=JobView,
+        parameters=(JOB_ID,),
+        refusals=(
+            *AUTH,
+            *BODY,
+            "not-found",
+            "job-not-held",
+            "validation-failed",
+            "provider-unreachable",
+            *STORAGE,
+        ),
+    ),
+    Operation(
+        method="post",
+        path="/v1/callbacks/{provider}/{token}",
+        id="takeCallback",
+        summary="For providers: report the end of a run. It is asked for then, and nothing else is believed.",
+        answers=schemas.CallbackTaken,
+        parameters=(
+            _path("provider", "The provider's name."),
+            _path("token", "What the submission was given; it names the attempt, and proves itself."),
+        ),
+        refusals=(
+            "invalid-signature",
+            "bad-request",
+            "malformed-body",
+            "request-timeout",
+            "body-too-large",
+            *STORAGE,
+        ),
     ),
     Operation(
         method="get",

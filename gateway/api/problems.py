@@ -190,7 +190,25 @@ PROBLEMS: dict[str, ProblemType] = {
         "The job has already finished",
         "A finished job does not change any more. `GET /v1/jobs/{id}` shows how it ended.",
     ),
+    "job-not-held": ProblemType(
+        409,
+        "The job is not held",
+        "Only a job whose submission is in doubt can be resolved. It was settled meanwhile, or never was in "
+        "doubt: `GET /v1/jobs/{id}/timeline` shows what happened.",
+    ),
+    "invalid-signature": ProblemType(
+        401,
+        "The call does not prove where it comes from",
+        "Callbacks are taken from providers only, at the URL and with the secret that a submission was given "
+        "to them. Whatever is wrong with one, this is the answer.",
+    ),
     # What the gateway cannot do just now
+    "provider-unreachable": ProblemType(
+        503,
+        "The provider cannot be asked just now",
+        "A run is adopted only once the provider was seen to know it, and it did not answer. Nothing was "
+        "changed. Wait for the seconds in Retry-After and send the request again.",
+    ),
     "temporary-reduced-capacity": ProblemType(
         503,
         "The gateway is at its capacity",

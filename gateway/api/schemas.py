@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from gateway.jobs.job import UnknownPolicy
 from gateway.jobs.view import JobView
 from providers.contract.motion import CharacterType, Threshold
 
@@ -16,6 +17,14 @@ RatioWord = Literal[
     "16:9", "9:16", "1:1", "4:3", "3:4", "21:9",
 ]  # fmt: skip
 EventWord = Literal["job.succeeded", "job.failed", "job.cancelled", "job.running", "job.progress", "job.held"]
+
+UNKNOWN_POLICY = (
+    "What happens when nobody can tell whether the paid submission was made; from the settings when left out."
+    " `hold`: the job waits, and goes on once its run is found, where the provider can be searched for it;"
+    " else an operator decides, or it fails when the hold ends. `fail`: it fails at once. `resubmit`: it is"
+    " searched for once where that is possible, and else submitted again, once at most, at the risk of paying"
+    " twice: a run may be shown only when it has ended."
+)
 
 
 class _Body(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,7 +89,7 @@ class CreateJob(_Body, frozen=True, kw_only=True):
     webhook: CreateWebhook | UnsetType = UNSET
     deadline_s: Annotated[int, Meta(ge=60, le=86_400)] | UnsetType = UNSET
     priority: Literal["low", "normal", "high"] = "normal"
-    on_unknown_submission: Literal["hold", "fail", "resubmit"] | UnsetType = UNSET
+    on_unknown_submission: Annotated[UnknownPolicy, Meta(description=UNKNOWN_POLICY)] | UnsetType = UNSET
     metadata: Annotated[
         dict[
             Annotated[str, Meta(min_length=1, max_length=64)],
@@ -88,6 +97,24 @@ class CreateJob(_Body, frozen=True, kw_only=True):
         ],
         Meta(max_length=16),
     ] = {}
+
+
+class ResolveJob(_Body, frozen=True, kw_only=True):
+    """An operator's word on a held job."""
+
+    action: Annotated[
+        Literal["adopt", "resubmit", "fail"],
+        Meta(
+            description="`adopt`: go on with the run that `provider_ref` names. `resubmit`: submit again; if"
+            " the first submission was made after all, both may be billed. `fail`: give the job up."
+        ),
+    ]
+    provider_ref: (
+        Annotated[
+            str, Meta(min_length=1, max_length=512, description="The provider's id of the run; for adopt.")
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class JobPage(Struct, frozen=True, kw_only=True):
@@ -145,6 +172,12 @@ class ProvidersView(Struct, frozen=True, kw_only=True):
     """Every provider installed."""
 
     providers: list[ProviderView]
+
+
+class CallbackTaken(Struct, frozen=True, kw_only=True):
+    """The callback is stored, now or before."""
+
+    taken: bool
 
 
 class HealthView(Struct, frozen=True, kw_only=True):

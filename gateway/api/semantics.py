@@ -10,7 +10,7 @@ from msgspec import UNSET, Struct
 from gateway.api.body import json_pointer
 from gateway.api.schemas import CreateJob, CreateRouting
 from gateway.errors import FieldProblem, Refusal
-from gateway.jobs.job import JobRequest, JobWebhook, RoutingWish
+from gateway.jobs.job import JobRequest, JobWebhook, RoutingWish, UnknownPolicy
 from gateway.net import DialPolicy, UrlRefused, check_url
 from gateway.webhooks.events import DEFAULT_EVENTS
 from gateway.webhooks.signing import decode_secret
@@ -35,6 +35,7 @@ class Terms(Struct, frozen=True, kw_only=True):
     media: DialPolicy
     receivers: DialPolicy
     deadline_s: int
+    on_unknown_submission: UnknownPolicy = "hold"
 
 
 class Meant(Struct, frozen=True, kw_only=True):
@@ -79,6 +80,11 @@ def understand(body: CreateJob, terms: Terms) -> Meant:
             routing=RoutingWish(providers=body.routing.providers, exclude=body.routing.exclude),
             webhook=webhook,
             deadline_s=terms.deadline_s if body.deadline_s is UNSET else body.deadline_s,
+            on_unknown_submission=(
+                terms.on_unknown_submission
+                if body.on_unknown_submission is UNSET
+                else body.on_unknown_submission
+            ),
         ),
         metadata=body.metadata,
         webhook_secret=secret,
@@ -93,11 +99,6 @@ def _check_supported(body: CreateJob) -> None:
         (routing.failover is True, "/routing/failover", "failover is not supported yet; leave it out"),
         (routing.max_cost_usd is not UNSET, "/routing/max_cost_usd", "a cost limit is not supported yet"),
         (body.priority != "normal", "/priority", "only normal is supported yet"),
-        (
-            body.on_unknown_submission not in {UNSET, "hold"},
-            "/on_unknown_submission",
-            "only hold is supported yet",
-        ),
     ]
     errors = tuple(FieldProblem(pointer, message) for wrong, pointer, message in found if wrong)
     if errors:

@@ -9,27 +9,31 @@ import click
 
 from gateway.app import Gateway
 from gateway.simulator.samples import SAMPLE_HOST, SAMPLES
+from gateway.storage.store import database_path
 
 LABEL_WIDTH = 12
 
 
-async def announce(gateway: Gateway, url: str, secrets: Sequence[str]) -> None:
+async def announce(gateway: Gateway, url: str | None, secrets: Sequence[str]) -> None:
     """Print it to stdout.
 
     Args:
         gateway: about to serve.
-        url: where it is reached.
+        url: where it is reached; None for a worker without an API.
         secrets: lines with secrets that were just made, and are shown this once.
     """
     settings = gateway.settings
     click.secho(f"Motion Gateway {version('motion-gateway')}", bold=True)
-    _line("URL", url)
-    _line("API", f"{url}/docs")
-    _line("Database", f"{settings.database} ({gateway.store.path.resolve()})")
+    if url is not None:
+        _line("URL", url)
+        _line("API", f"{url}/docs")
+    path = database_path(settings)
+    _line("Database", settings.database_shown + (f" ({path.resolve()})" if path is not None else ""))
     _tell_providers(gateway)
     _line("Webhooks", gateway.receivers.describe())
     _line("Media", gateway.media.describe())
-    _line("Keys", await _keys(gateway))
+    if url is not None:
+        _line("Keys", await _keys(gateway))
     if secrets:
         click.echo()
         for line in secrets:

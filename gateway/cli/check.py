@@ -45,7 +45,7 @@ def command(*, as_json: bool, database: str | None, config: Path | None) -> None
     with busy(open_console(stderr=True), "settings") as now:
         verdicts = [*check_settings(loaded, registry)]
         now("database")
-        verdicts += check_database(settings)
+        verdicts += check_database(settings, registry)
         now("credentials")
         verdicts += asyncio.run(check_credentials(settings, registry))
         for name in registry.adapters:

@@ -19,7 +19,7 @@ from gateway.registry import load_adapters
 from gateway.service.keys import Scope
 from gateway.settings import Settings
 from gateway.storage.keys import KeyRow
-from gateway.storage.store import database_path
+from gateway.storage.store import database_path, exists
 
 NAME_MAX = 64
 
@@ -60,10 +60,10 @@ def create(
     """Make a key: it alone goes to stdout, is shown this once and stored as a hash."""
     settings = _settings(database, config)
     chosen = [Scope(word) for word in dict.fromkeys(scopes)]
-    path = database_path(settings)
-    made = with_keys(settings, path, lambda keys: keys.create(name=name, owner=owner or name, scopes=chosen))
+    made = with_keys(settings, lambda keys: keys.create(name=name, owner=owner or name, scopes=chosen))
     click.echo(made.key)
-    click.echo(f"{made.id} for owner {made.owner!r} in {path}; the key is shown this once", err=True)
+    where = settings.database_shown
+    click.echo(f"{made.id} for owner {made.owner!r} in {where}; the key is shown this once", err=True)
     if made.webhook_secret is not None:
         click.echo(f"The owner is new. Its webhooks are signed with: {made.webhook_secret}", err=True)
         click.echo("That secret, too, is shown this once.", err=True)
@@ -74,8 +74,7 @@ def create(
 @settings_options
 def list_keys(*, as_json: bool, database: str | None, config: Path | None) -> None:
     """Show every key, revoked ones too; never the keys themselves."""
-    settings = _settings(database, config)
-    rows = with_keys(settings, _existing(settings), lambda keys: keys.all())
+    rows = with_keys(_existing(database, config), lambda keys: keys.all())
     if as_json:
         shown = {"keys": [_document(row) for row in rows]}
         click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2))
@@ -90,8 +89,7 @@ def list_keys(*, as_json: bool, database: str | None, config: Path | None) -> No
 @settings_options
 def revoke(key_id: str, database: str | None, config: Path | None) -> None:
     """End a key's life; a running gateway refuses it within 10 seconds."""
-    settings = _settings(database, config)
-    if not with_keys(settings, _existing(settings), lambda keys: keys.revoke(key_id)):
+    if not with_keys(_existing(database, config), lambda keys: keys.revoke(key_id)):
         raise Failed(f"there is no active key {key_id!r}; `motion-gateway keys list` shows them")
     click.echo(f"revoked {key_id}", err=True)
 
@@ -100,12 +98,14 @@ def _settings(database: str | None, config: Path | None) -> Settings:
     return load_settings(load_adapters(), config=config, database=database).settings
 
 
-def _existing(settings: Settings) -> Path:
-    """Return the database file; a mistyped name must not look like an empty list."""
-    path = database_path(settings)
-    if not path.exists():
-        raise Failed(f"there is no database at {path}; name it with --database or --config")
-    return path
+def _existing(database: str | None, config: Path | None) -> Settings:
+    """Return settings whose database is there; a mistyped name must not look like an empty list."""
+    settings = _settings(database, config)
+    if not exists(settings):
+        raise Failed(
+            f"there is no database at {database_path(settings)}; name it with --database or --config"
+        )
+    return settings
 
 
 def _document(row: KeyRow) -> dict[str, object]:

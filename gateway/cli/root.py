@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any, Final
 
 import click
 
+from gateway import crash_points
 from gateway.cli.exits import Failed, Refused
 from gateway.errors import GatewayError, SchemaRefused, SettingsError
 
 COMMANDS: Final = {
     "serve": "Serve the API and carry out jobs.",
+    "work": "Carry out jobs beside other processes (PostgreSQL).",
     "demo": "Run one job at each simulated provider, end to end.",
     "check": "Check settings, database, credentials and adapters.",
     "migrate": "Bring the database to this version's schema.",
@@ -20,6 +23,8 @@ COMMANDS: Final = {
     "submit": "Post a job to a running gateway.",
     "watch": "Follow a job to its end.",
     "cancel": "Ask for a job's end.",
+    "held": "List jobs whose paid submission is in doubt.",
+    "resolve": "Settle one: adopt a run, submit again, or fail.",
     "simulate": "Serve simulated providers, with faults.",
     "openapi": "Write the API's description.",
 }
@@ -49,6 +54,7 @@ class Root(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""
         try:
+            crash_points.arm(os.environ)
             return super().invoke(ctx)
         except (SettingsError, SchemaRefused) as error:
             raise Refused(str(error)) from error

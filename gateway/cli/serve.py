@@ -24,6 +24,7 @@ from gateway.service.keys import Scope
 from gateway.settings import Settings
 from gateway.settings.hosts import is_loopback
 from gateway.simulator import Simulator, serve_simulator
+from gateway.storage.store import database_path, migrate_store
 from gateway.telemetry import Redactor, configure, get_logger
 from providers.contract.emulation import Rules
 
@@ -37,8 +38,18 @@ FIRST_KEY = "default"
 @click.command()
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65_535), help="TCP port; 0 takes a free one.  [default: 8080]")
+@click.option("--no-worker", is_flag=True, help="Serve the API alone; `work` elsewhere carries out the jobs.")
+@click.option("--migrate", is_flag=True, help="Apply pending migrations first. On SQLite it always does.")
 @settings_options
-def command(host: str | None, port: int | None, database: str | None, config: Path | None) -> None:
+def command(
+    *,
+    host: str | None,
+    port: int | None,
+    no_worker: bool,
+    migrate: bool,
+    database: str | None,
+    config: Path | None,
+) -> None:
     """Serve the API and carry out jobs, until SIGTERM or Ctrl-C; a second one does not wait.
 
     On loopback it starts with nothing configured at all: it then makes a key, and the built-in simulator
@@ -47,10 +58,17 @@ def command(host: str | None, port: int | None, database: str | None, config: Pa
     registry = load_adapters()
     more = {"server.host": host, "server.port": port}
     settings = load_settings(registry, config=config, database=database, more=more).settings
-    uvloop.run(_serve(settings, registry))
+    if no_worker and database_path(settings) is not None:
+        raise SettingsError(
+            "--no-worker needs a PostgreSQL database: nobody else can carry out the jobs of a SQLite file"
+            " while it is served"
+        )
+    if migrate:
+        migrate_store(settings)
+    uvloop.run(_serve(settings, registry, works=not no_worker))
 
 
-async def _serve(settings: Settings, registry: Registry) -> None:
+async def _serve(settings: Settings, registry: Registry, *, works: bool) -> None:
     async with AsyncExitStack() as stack:
         settings = await _with_provider(settings, registry, stack)
         # After the simulator's keys were made, so that they are taken out of the logs as well.
@@ -58,11 +76,13 @@ async def _serve(settings: Settings, registry: Registry) -> None:
         # The port first: a start that is refused for it leaves no database behind.
         listener = claim_port(settings.server.host, settings.server.port)
         stack.callback(listener.close)
-        gateway = Gateway(settings, registry)
+        gateway = Gateway(settings, registry, works=works)
         stack.push_async_callback(gateway.close)
+        await gateway.check_accounts()
         stopped = stop_signal()
         await announce(gateway, url_of(listener), await _admit(gateway))
-        await gateway.start_worker()
+        if works:
+            await gateway.start_worker()
         server = await start(build_server(gateway.asgi, settings.server).config, listener)
         await server.until(stopped)
         _log.info("serve.stopping")
@@ -105,8 +125,8 @@ async def _admit(gateway: Gateway) -> list[str]:
         return []
     if not is_loopback(settings.server.host):
         raise SettingsError(
-            f"no API key exists in {settings.database}: make one with `motion-gateway keys create --name"
-            f" NAME` (with the same --database or --config) before listening on {settings.server.host}"
+            f"no API key exists in {settings.database_shown}: make one with `motion-gateway keys create"
+            f" --name NAME` (with the same --database or --config) before listening on {settings.server.host}"
         )
     made = await keys.create(name=FIRST_KEY, owner=FIRST_KEY, scopes=list(Scope))
     lines = [f"API key         {made.key}"]

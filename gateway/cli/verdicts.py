@@ -12,16 +12,19 @@ from msgspec import Struct
 from sqlalchemy.exc import DatabaseError
 
 from gateway.app import media_policy, open_upstream, receiver_policy
-from gateway.cli.configured import inspect_file
 from gateway.clock import SystemClock
-from gateway.errors import SchemaRefused
+from gateway.errors import SchemaRefused, StorageUnavailable
 from gateway.registry import PROVIDERS_GROUP, Registry
+from gateway.service.accounts_needed import missing_accounts
 from gateway.settings import Loaded, Settings
 from gateway.settings.hosts import is_loopback
 from gateway.settings.load import DEFAULT
+from gateway.storage.attempts import count_needed
 from gateway.storage.keys import count_active
+from gateway.storage.postgres import open_server
+from gateway.storage.schema import SchemaState
 from gateway.storage.sqlite import open_engine
-from gateway.storage.store import database_path
+from gateway.storage.store import database_path, exists, inspect_store
 from gateway.telemetry import Redactor
 from gateway.upstream.accounts import UpstreamAccount, accounts_of
 from gateway.upstream.calls import Calls
@@ -75,34 +78,50 @@ def check_settings(loaded: Loaded, registry: Registry) -> Iterator[Verdict]:
         yield Verdict("settings", "auth", Mark.NOTE, "no key is asked for: everybody here may do everything")
 
 
-def check_database(settings: Settings) -> Iterator[Verdict]:
-    """Look at the file, its schema, its keys, and SQLite itself."""
-    path = database_path(settings)
-    if not path.exists():
-        yield Verdict("database", "file", Mark.NOTE, f"{path} does not exist yet; serve makes it")
+def check_database(settings: Settings, registry: Registry) -> Iterator[Verdict]:
+    """Look at the database, its schema, its keys, and the engine itself."""
+    if not exists(settings):
+        yield Verdict(
+            "database", "file", Mark.NOTE, f"{database_path(settings)} does not exist yet; serve makes it"
+        )
     try:
-        state = inspect_file(path)
-    except SchemaRefused as error:
+        state = inspect_store(settings)
+    except (SchemaRefused, StorageUnavailable) as error:
         yield Verdict("database", "schema", Mark.FINDING, str(error))
     else:
-        if path.exists():
-            pending = ", ".join(state.pending)
-            mark, text = (Mark.NOTE, f"serve will apply {pending}") if pending else (Mark.OK, state.head)
-            yield Verdict("database", "schema", mark, text)
-            if not pending:
+        if exists(settings):
+            yield _schema(settings, state)
+            if not state.pending:
                 yield _keys(settings)
+                yield _under_way(settings, registry)
+    if database_path(settings) is not None:
+        yield _sqlite()
+
+
+def _schema(settings: Settings, state: SchemaState) -> Verdict:
+    pending = ", ".join(state.pending)
+    if not pending:
+        return Verdict("database", "schema", Mark.OK, state.head)
+    if database_path(settings) is not None:
+        return Verdict("database", "schema", Mark.NOTE, f"serve will apply {pending}")
+    return Verdict(
+        "database", "schema", Mark.FINDING, f"run `motion-gateway migrate`, which applies {pending}"
+    )
+
+
+def _sqlite() -> Verdict:
     version = sqlite3.sqlite_version
-    if sqlite3.sqlite_version_info < SOUND_SQLITE:
-        sound = ".".join(map(str, SOUND_SQLITE))
-        text = f"{version}; before {sound}, let no other program checkpoint the file while it is served"
-        yield Verdict("database", "SQLite", Mark.NOTE, text)
-    else:
-        yield Verdict("database", "SQLite", Mark.OK, version)
+    if sqlite3.sqlite_version_info >= SOUND_SQLITE:
+        return Verdict("database", "SQLite", Mark.OK, version)
+    sound = ".".join(map(str, SOUND_SQLITE))
+    text = f"{version}; before {sound}, let no other program checkpoint the file while it is served"
+    return Verdict("database", "SQLite", Mark.NOTE, text)
 
 
 def _keys(settings: Settings) -> Verdict:
+    path = database_path(settings)
     try:
-        engine = open_engine(database_path(settings), begin="BEGIN")
+        engine = open_server(settings.database) if path is None else open_engine(path, begin="BEGIN")
         with closing(engine.connect()) as connection, connection.begin():
             active = count_active(connection)
     except DatabaseError as error:
@@ -113,6 +132,20 @@ def _keys(settings: Settings) -> Verdict:
         return Verdict("database", "keys", Mark.NOTE, "none is active; serve will make one")
     text = "none is active, and serve refuses to start without; run `motion-gateway keys create`"
     return Verdict("database", "keys", Mark.FINDING, text)
+
+
+def _under_way(settings: Settings, registry: Registry) -> Verdict:
+    path = database_path(settings)
+    try:
+        engine = open_server(settings.database) if path is None else open_engine(path, begin="BEGIN")
+        with closing(engine.connect()) as connection, connection.begin():
+            needed = count_needed(connection)
+    except DatabaseError as error:
+        return Verdict("database", "accounts", Mark.FINDING, f"cannot be read: {error.orig}")
+    missing = missing_accounts(needed, accounts_of(settings, registry.adapters).names())
+    if missing:
+        return Verdict("database", "accounts", Mark.FINDING, f"serve refuses to start: {'; '.join(missing)}")
+    return Verdict("database", "accounts", Mark.OK, "every job under way has its account")
 
 
 async def check_credentials(settings: Settings, registry: Registry) -> list[Verdict]:

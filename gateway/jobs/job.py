@@ -12,6 +12,9 @@ from providers.contract.errors import UpstreamError
 from providers.contract.motion import MotionRequest
 from providers.contract.status import JobStatus
 
+UnknownPolicy = Literal["hold", "fail", "resubmit"]
+"""What happens to a job when nobody can tell whether its paid submission was made."""
+
 
 class RoutingWish(Struct, frozen=True, kw_only=True):
     """Where the caller wants the job to run; empty means anywhere."""
@@ -34,7 +37,7 @@ class JobRequest(MotionRequest, frozen=True, kw_only=True):
     routing: RoutingWish = RoutingWish()
     webhook: JobWebhook | None = None
     deadline_s: int
-    on_unknown_submission: Literal["hold"] = "hold"
+    on_unknown_submission: UnknownPolicy = "hold"
 
 
 class Output(Struct, frozen=True, kw_only=True):
@@ -67,7 +70,7 @@ class JobState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     held: Held | None = None
     cancel_requested_at_ms: int | None = None
     provider_may_bill: bool = False
-    """The job ended while its provider could not be stopped."""
+    """A run of it may be billed that could not be stopped, or of which nobody knows whether it was made."""
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -120,9 +123,13 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     options: Mapping[str, str] = {}
     """The adapter's options, frozen here so that a poll asks the way the submit was made."""
     state: AttemptState
+    written_off: bool = False
+    """Its outcome was never learnt, and somebody accepted the risk of submitting again."""
     ref: str | None = None
     provider_status: str | None = None
     started_at_ms: int
+    doubted_at_ms: int | None = None
+    """When its answer was given up: it was made before that, or not at all."""
     accepted_at_ms: int | None = None
     finished_at_ms: int | None = None
     error: UpstreamError | None = None
@@ -133,3 +140,10 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
 def latest(attempts: tuple[Attempt, ...]) -> Attempt | None:
     """Return the attempt with the highest number, or None."""
     return max(attempts, key=lambda attempt: attempt.number, default=None)
+
+
+def in_doubt(attempts: tuple[Attempt, ...]) -> Attempt | None:
+    """Return the attempt whose outcome is unknown and waited for, or None; a job has one at most."""
+    current = latest(attempts)
+    waits = current is not None and current.state is AttemptState.UNKNOWN and not current.written_off
+    return current if waits else None

@@ -6,7 +6,8 @@ attempt as they are to be, the events to tell, and the tasks that follow. Three 
 * a terminal job never changes; what is learnt later changes its attempt alone, save that a run which could
   not be stopped marks its job `provider_may_bill`;
 * a rank never falls: a provider that says PENDING after RUNNING changes nothing;
-* an attempt in doubt (UNKNOWN) is never followed by another submission.
+* an attempt in doubt (UNKNOWN) is never followed by another submission, unless it was written off: the job
+  itself or an operator asked for that, and accepted the risk of paying twice.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class TaskKind(StrEnum):
 
     SUBMIT = "submit"
     POLL = "poll"
+    RECONCILE = "reconcile"
     CANCEL = "cancel"
     DELIVER = "deliver"
 
@@ -77,8 +79,14 @@ def accepted(job: Job, attempt: Attempt, *, ref: str, now_ms: int, poll_at_ms: i
     """The provider took it: keep the ref and ask again later, or cancel what was cancelled meanwhile.
 
     Also the late answer to a submission that was given up for unknown: the job goes on, and its deadline
-    moves by the time it was held.
+    moves by the time it was held. One that was written off keeps its ref, and changes nothing else.
     """
+    if attempt.written_off:
+        if attempt.ref is not None:
+            return Step(job=job)  # told before
+        late = Event(type="attempt.late", note={"provider_ref": ref})
+        billed = replace(job, state=replace(job.state, provider_may_bill=True))
+        return Step(job=billed, attempt=replace(attempt, ref=ref), events=(late,))
     after = replace(attempt, state=AttemptState.ACCEPTED, ref=ref, accepted_at_ms=now_ms, error=None)
     unwanted = job.state.status.terminal or job.state.cancel_requested_at_ms is not None
     follow_up = FollowUp(TaskKind.CANCEL, now_ms) if unwanted else FollowUp(TaskKind.POLL, poll_at_ms)
@@ -99,6 +107,9 @@ def refused(
         again_at_ms: when to submit again; None gives the job up.
     """
     after = replace(attempt, state=AttemptState.REFUSED, error=error, finished_at_ms=now_ms)
+    if attempt.written_off:
+        late = Event(type="attempt.late", note={"code": error.code, "message": error.message})
+        return Step(job=job, attempt=after, events=(late,))
     event = Event(type="attempt.refused", note={"code": error.code, "message": error.message})
     if job.state.status.terminal:
         return Step(job=job, attempt=after, events=(event,))
@@ -110,23 +121,120 @@ def refused(
     return Step(job=_released(job, now_ms), attempt=after, events=(event,), follow_ups=(follow_up,))
 
 
-def unknown(job: Job, attempt: Attempt, *, reason: str, now_ms: int, hold_until_ms: int) -> Step:
-    """The submission may have been made: hold the job. It is never repeated.
+def withheld(job: Job, attempt: Attempt, *, reason: str, now_ms: int, again_at_ms: int) -> Step:
+    """Our own last check kept the submission back: nothing was made, and it may be made later."""
+    after = replace(attempt, state=AttemptState.REFUSED, error=None, finished_at_ms=now_ms)
+    event = Event(type="attempt.withheld", note={"reason": reason})
+    if job.state.status.terminal or attempt.written_off:
+        return Step(job=job, attempt=after, events=(event,))
+    if job.state.cancel_requested_at_ms is not None:
+        return _ended(job, JobStatus.CANCELLED, now_ms, attempt=after, told=(event,))
+    follow_up = FollowUp(TaskKind.SUBMIT, again_at_ms)
+    return Step(job=_released(job, now_ms), attempt=after, events=(event,), follow_ups=(follow_up,))
+
+
+def unknown(
+    job: Job,
+    attempt: Attempt,
+    *,
+    reason: str,
+    now_ms: int,
+    hold_until_ms: int,
+    look_at_ms: int | None = None,
+    resubmitted: bool = False,
+) -> Step:
+    """The submission may have been made: hold the job, or do what it asked for in this case.
 
     A job that was to be cancelled meanwhile ends instead, as it does when the cancel comes after the doubt.
+
+    Args:
+        job: as it stands.
+        attempt: the one in doubt.
+        reason: why nobody can tell, in words.
+        now_ms: the instant.
+        hold_until_ms: when a held job is given up.
+        look_at_ms: when the provider is first asked whether it has it; None where it cannot be asked.
+        resubmitted: whether another attempt of the job was written off before: a job submits again by itself
+            once at most, so that a provider that is broken cannot bill without end.
     """
     error = UpstreamError(code=ErrorCode.SUBMISSION_UNKNOWN, message=reason)
-    after = replace(attempt, state=AttemptState.UNKNOWN, error=error)
+    after = replace(attempt, state=AttemptState.UNKNOWN, error=error, doubted_at_ms=now_ms)
     event = Event(type="attempt.unknown", note={"reason": reason})
     if job.state.status.terminal:
         return Step(job=job, attempt=after, events=(event,))
     if job.state.cancel_requested_at_ms is not None:
         return _ended(job, JobStatus.CANCELLED, now_ms, attempt=after, told=(event,), may_bill=True)
+    policy = job.request.on_unknown_submission
+    if policy == "fail":
+        return _ended(job, JobStatus.FAILED, now_ms, attempt=after, told=(event,), error=error, may_bill=True)
+    if policy == "resubmit" and not resubmitted and look_at_ms is None:
+        again = written_off(job, after, by="policy", now_ms=now_ms)
+        return replace(again, events=(event, *again.events))
     held = Held(reason=ErrorCode.SUBMISSION_UNKNOWN, since_ms=now_ms, until_ms=hold_until_ms)
     return Step(
         job=replace(job, state=replace(job.state, held=held)),
         attempt=after,
         events=(event, Event(type="job.held", note={"reason": held.reason})),
+        follow_ups=() if look_at_ms is None else (FollowUp(TaskKind.RECONCILE, look_at_ms),),
+    )
+
+
+def resubmits(job: Job, attempts: tuple[Attempt, ...]) -> bool:
+    """Whether a job in doubt is to be submitted again by itself, once the provider was looked at."""
+    wanted = job.request.on_unknown_submission == "resubmit"
+    return wanted and not any(attempt.written_off for attempt in attempts)
+
+
+def adopted(job: Job, attempt: Attempt, *, ref: str, by: str, now_ms: int) -> Step:
+    """The run that the submission in doubt made was found: the job goes on with it.
+
+    Args:
+        job: as it stands; its deadline moves by the time it was held.
+        attempt: the one in doubt.
+        ref: of the run.
+        by: what told that it is ours: client_id, inputs, callback or operator.
+        now_ms: the instant.
+    """
+    after = replace(attempt, state=AttemptState.ACCEPTED, ref=ref, accepted_at_ms=now_ms, error=None)
+    event = Event(type="attempt.adopted", note={"provider_ref": ref, "by": by})
+    follow_ups = (FollowUp(TaskKind.POLL, now_ms),)
+    return Step(job=_released(job, now_ms), attempt=after, events=(event,), follow_ups=follow_ups)
+
+
+def written_off(job: Job, attempt: Attempt, *, by: str, now_ms: int) -> Step:
+    """Give up learning what became of a submission, and submit again: it may be paid twice.
+
+    Args:
+        job: as it stands; its deadline moves by the time it was held.
+        attempt: the one in doubt; what it may have made may be billed.
+        by: who accepts that: policy (the job asked for it) or operator.
+        now_ms: the instant.
+    """
+    released = _released(job, now_ms)
+    return Step(
+        job=replace(released, state=replace(released.state, provider_may_bill=True)),
+        attempt=replace(attempt, written_off=True),
+        events=(Event(type="attempt.written_off", note={"by": by}),),
+        follow_ups=(FollowUp(TaskKind.SUBMIT, now_ms),),
+    )
+
+
+def abandoned(job: Job, *, message: str, now_ms: int) -> Step:
+    """Give a held job up, without submitting again."""
+    error = UpstreamError(code=ErrorCode.SUBMISSION_UNKNOWN, message=message)
+    return _ended(job, JobStatus.FAILED, now_ms, error=error, may_bill=True)
+
+
+def resolved(step: Step, *, action: str, by: str) -> Step:
+    """Note before a step that an operator decided on it.
+
+    Args:
+        step: what follows.
+        action: adopt, resubmit or fail.
+        by: the operator's key.
+    """
+    return replace(
+        step, events=(Event(type="hold.resolved", note={"action": action, "by": by}), *step.events)
     )
 
 
@@ -155,9 +263,10 @@ def observed(job: Job, attempt: Attempt, *, update: Update, spec: Spec, now_ms: 
             after = replace(after, state=AttemptState.FAILED, finished_at_ms=now_ms, error=update.error)
             return _settled(job, after, JobStatus.FAILED, now_ms)
         case JobStatus.CANCELLED:
+            if spec.cancel is None or spec.cancel.stops:
+                return cancelled_upstream(job, after, now_ms=now_ms)
             # Where a cancel only detaches, the word says nothing of the run behind it.
-            detached = spec.cancel is not None and not spec.cancel.stops
-            return cancelled_upstream(job, after, now_ms=now_ms, may_bill=detached)
+            return runs_on(job, after, now_ms=now_ms, poll_at_ms=now_ms + round(spec.poll.later_s * 1000))
 
 
 def lost(job: Job, attempt: Attempt, *, now_ms: int) -> Step:
@@ -176,6 +285,31 @@ def cancelled_upstream(job: Job, attempt: Attempt, *, now_ms: int, may_bill: boo
         changed = job if not may_bill else replace(job, state=replace(job.state, provider_may_bill=True))
         return Step(job=changed, attempt=after, events=(Event(type="attempt.cancelled"),))
     return _ended(job, JobStatus.CANCELLED, now_ms, attempt=after, may_bill=may_bill)
+
+
+def runs_on(job: Job, attempt: Attempt, *, now_ms: int, poll_at_ms: int) -> Step:
+    """No cancel could stop the run: the job ends all the same, and the run is followed for what it costs."""
+    event = Event(type="attempt.runs_on", note={"provider_ref": attempt.ref})
+    follow_ups = (FollowUp(TaskKind.POLL, poll_at_ms),)
+    if job.state.status.terminal:
+        billed = replace(job, state=replace(job.state, provider_may_bill=True))
+        return Step(job=billed, attempt=attempt, events=(event,), follow_ups=follow_ups)
+    return _ended(
+        job,
+        JobStatus.CANCELLED,
+        now_ms,
+        attempt=attempt,
+        told=(event,),
+        may_bill=True,
+        follow_ups=follow_ups,
+    )
+
+
+def unheard(job: Job, attempt: Attempt, *, now_ms: int, reason: str) -> Step:
+    """Nobody will say any more how the run of a job that has ended came out."""
+    after = replace(attempt, state=AttemptState.CANCELLED, finished_at_ms=now_ms)
+    event = Event(type="attempt.unheard", note={"reason": reason})
+    return Step(job=job, attempt=after, events=(event,))
 
 
 def cancel_requested(job: Job, attempts: tuple[Attempt, ...], *, now_ms: int) -> Step:
@@ -230,8 +364,7 @@ def hold_expired(job: Job, *, now_ms: int) -> Step:
     if held is None or job.state.status.terminal or now_ms < held.until_ms:
         return Step(job=job)
     message = "the submission's outcome stayed unknown until the hold ended; it was not repeated"
-    error = UpstreamError(code=ErrorCode.SUBMISSION_UNKNOWN, message=message)
-    return _ended(job, JobStatus.FAILED, now_ms, error=error, may_bill=True)
+    return abandoned(job, message=message, now_ms=now_ms)
 
 
 def given_up(job: Job, *, error: UpstreamError, now_ms: int) -> Step:
@@ -308,7 +441,7 @@ def _ended(
         error=error,
         outputs=outputs,
         held=None,
-        provider_may_bill=may_bill,
+        provider_may_bill=may_bill or job.state.provider_may_bill,
     )
     ended = replace(job, state=state, progress=job.progress if progress is None else progress)
     note: dict[str, str | int | float | None] = {} if error is None else {"code": error.code}

@@ -52,6 +52,8 @@ class AttemptView(Struct, frozen=True, kw_only=True):
     provider: str
     account: str
     state: str
+    written_off: bool
+    """Whether the job was submitted again although nobody knows what became of this one."""
     provider_ref: str | None
     provider_status: str | None
     started_at: str
@@ -82,6 +84,7 @@ class JobView(Struct, frozen=True, kw_only=True):
     deadline_at: str
     cancel_requested_at: str | None
     provider_may_bill: bool
+    """Whether a run of it may be billed that could not be stopped, or may have been made unknown to us."""
     request: Raw
     """The request as accepted, defaults filled in."""
     outputs: list[OutputView]
@@ -177,6 +180,7 @@ def _attempt(attempt: Attempt) -> AttemptView:
         provider=attempt.provider,
         account=attempt.account,
         state=attempt.state,
+        written_off=attempt.written_off,
         provider_ref=attempt.ref,
         provider_status=attempt.provider_status,
         started_at=instant(attempt.started_at_ms),

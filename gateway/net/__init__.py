@@ -13,20 +13,23 @@ from __future__ import annotations
 
 from gateway.net.addresses import DialPolicy, parse_policy
 from gateway.net.body import read_prefix, read_whole
-from gateway.net.dial import DEADLINE_S, DIAL, FRESH, Dial
-from gateway.net.failures import DialRefused, EncodingRefused, ResponseTooLarge
+from gateway.net.dial import BEFORE_SEND, DEADLINE_S, DIAL, FRESH, BeforeSend, Dial
+from gateway.net.failures import DialRefused, EncodingRefused, RequestWithheld, ResponseTooLarge
 from gateway.net.transport import GuardedTransport
 from gateway.net.urls import UrlRefused, check_url
 
 __all__ = [
+    "BEFORE_SEND",
     "DEADLINE_S",
     "DIAL",
     "FRESH",
+    "BeforeSend",
     "Dial",
     "DialPolicy",
     "DialRefused",
     "EncodingRefused",
     "GuardedTransport",
+    "RequestWithheld",
     "ResponseTooLarge",
     "UrlRefused",
     "check_url",

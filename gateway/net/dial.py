@@ -1,6 +1,6 @@
 """What a caller tells the transport about one request, and what it learns about how it was dialled.
 
-All three go through `httpx.Request.extensions`:
+All of it goes through `httpx.Request.extensions`:
 
     dial = Dial()
     request = client.build_request("POST", url, extensions={DIAL: dial, FRESH: True, DEADLINE_S: 60.0})
@@ -12,6 +12,7 @@ All three go through `httpx.Request.extensions`:
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 
 import msgspec
@@ -26,15 +27,25 @@ DEADLINE_S = "motion_gateway.deadline_s"
 """Seconds for the whole call, body included; overrides the transport's own."""
 
 
+BEFORE_SEND = "motion_gateway.before_send"
+"""A `BeforeSend` of the caller's: it has the last word, once the connection stands."""
+
+BeforeSend = Callable[[], Awaitable[None]]
+"""Awaited when the connection stands and before the first byte of the request is written. If it raises, or
+does not return within the call's deadline, nothing is written."""
+
+
 class Dial(msgspec.Struct):
     """How one request reached, or did not reach, the other side. One instance a request.
 
-    A submission was not made if, and only if, `connected` stayed False: no byte of a request is written
-    before the connection, TLS included, stands. Exception types do not tell: some occur on both sides.
+    A submission was not made if, and only if, `connected` stayed False or `withheld` is True: no byte of a
+    request is written before the connection, TLS included, stands and its `BEFORE_SEND` has returned.
+    Exception types do not tell: some occur on both sides.
 
     Attributes:
         started: a connection was begun; False means the request never left our own queue.
-        connected: a connection stood, new or reused, so the request may have been read.
+        connected: a connection stood, new or reused, so the request may have been read, unless withheld.
+        withheld: its `BEFORE_SEND` has not said yes: nothing of the request was written.
         reused: it was an idle one of the pool.
         addresses: what the name resolved to when a connection was begun, in the order of dialling; empty for
             a reused connection, a literal address and a refused request.
@@ -42,6 +53,7 @@ class Dial(msgspec.Struct):
 
     started: bool = False
     connected: bool = False
+    withheld: bool = False
     reused: bool = False
     addresses: tuple[str, ...] = ()
 

@@ -7,10 +7,11 @@ httpx.TransportError
         ResponseTooLarge                           the body exceeds the cap
     RemoteProtocolError                            the other side hung up or does not speak HTTP
     LocalProtocolError, UnsupportedProtocol        the request itself cannot be sent
+    RequestWithheld                                the caller's last check said no: nothing was written
 httpx.DecodingError
     EncodingRefused                                the body is compressed, although we asked for identity
 
-Whether a request was made is told by `Dial.connected`, never by these types.
+Whether a request was made is told by `Dial.connected` and `.withheld`, never by these types.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ _LONGEST_TEXT = 200  # characters of foreign text quoted in a message
 
 class DialRefused(httpx.ConnectError):
     """The guard refused to dial; `str()` is the reason in words."""
+
+
+class RequestWithheld(httpx.TransportError):
+    """What `dial.BEFORE_SEND` names did not return; `str()` is what it raised, in words."""
 
 
 class ResponseTooLarge(httpx.ReadError):
@@ -56,7 +61,9 @@ def translate(error: Exception, dial: Dial) -> httpx.RequestError:
     return httpx.ReadError(words) if dial.connected else httpx.ConnectError(words)
 
 
-def _timeout(words: str, dial: Dial) -> httpx.TimeoutException:
+def _timeout(words: str, dial: Dial) -> httpx.TransportError:
+    if dial.connected and dial.withheld:
+        return RequestWithheld("the last check before sending did not end in time")
     if dial.connected:
         return httpx.ReadTimeout(f"no complete answer in time: {words}")
     if dial.started:

@@ -10,12 +10,21 @@ from typing import Any
 
 import aiohttp
 import httpx
+from msgspec import Struct
 
-from gateway.net.dial import Dial
+from gateway.net.dial import BeforeSend, Dial
+from gateway.net.failures import RequestWithheld
 from gateway.net.resolver import CheckedResolver
 
 SocketFactory = Callable[[tuple[int, int, int, str, tuple[Any, ...]]], socket.socket]
 """(family, type, protocol, canonical name, address with port) -> a socket not yet connected."""
+
+
+class Outgoing(Struct, frozen=True):
+    """One request on its way: what is noted about it, and who has the last word on it."""
+
+    dial: Dial
+    before_send: BeforeSend | None
 
 
 class SeveredError(Exception):
@@ -37,7 +46,7 @@ def open_session(
     keepalive_s: float,
     connect_s: float,
 ) -> aiohttp.ClientSession:
-    """A session whose every request records itself in the `Dial` given as `trace_request_ctx`.
+    """A session whose every request records itself in the `Outgoing` given as `trace_request_ctx`.
 
     Args:
         fresh: every request gets a new connection, which is closed after it.
@@ -83,14 +92,17 @@ def _recording() -> aiohttp.TraceConfig:
     tracing.on_connection_create_start.append(_record_start)
     tracing.on_connection_create_end.append(_record_new)
     tracing.on_connection_reuseconn.append(_record_reused)
+    # Its name notwithstanding: aiohttp awaits it, with the connection in hand, before the head is written. It
+    # closes the connection when this raises. Tests hold both.
+    tracing.on_request_headers_sent.append(_ask_before_send)
     return tracing
 
 
-def _dial_of(context: SimpleNamespace) -> Dial:
-    dial = context.trace_request_ctx
-    if not isinstance(dial, Dial):
-        raise TypeError("requests of this session carry a Dial as trace_request_ctx")
-    return dial
+def _outgoing(context: SimpleNamespace) -> Outgoing:
+    outgoing = context.trace_request_ctx
+    if not isinstance(outgoing, Outgoing):
+        raise TypeError("requests of this session carry an Outgoing as trace_request_ctx")
+    return outgoing
 
 
 async def _record_start(
@@ -98,21 +110,34 @@ async def _record_start(
     context: SimpleNamespace,
     _params: aiohttp.TraceConnectionCreateStartParams,
 ) -> None:
-    _dial_of(context).started = True
+    _outgoing(context).dial.started = True
 
 
 async def _record_new(
     _session: aiohttp.ClientSession, context: SimpleNamespace, _params: aiohttp.TraceConnectionCreateEndParams
 ) -> None:
-    _dial_of(context).connected = True
+    _outgoing(context).dial.connected = True
 
 
 async def _record_reused(
     _session: aiohttp.ClientSession, context: SimpleNamespace, _params: aiohttp.TraceConnectionReuseconnParams
 ) -> None:
-    dial = _dial_of(context)
+    dial = _outgoing(context).dial
     dial.connected = True
     dial.reused = True
+
+
+async def _ask_before_send(
+    _session: aiohttp.ClientSession, context: SimpleNamespace, _params: aiohttp.TraceRequestHeadersSentParams
+) -> None:
+    outgoing = _outgoing(context)
+    if outgoing.before_send is None:
+        return
+    try:
+        await outgoing.before_send()
+    except Exception as error:
+        raise RequestWithheld(str(error) or type(error).__name__) from error
+    outgoing.dial.withheld = False
 
 
 async def _send_once(

@@ -19,10 +19,10 @@ import yarl
 
 from gateway.net.addresses import DialPolicy
 from gateway.net.body import Body
-from gateway.net.dial import DEADLINE_S, DIAL, FRESH, Dial, current_dial
+from gateway.net.dial import BEFORE_SEND, DEADLINE_S, DIAL, FRESH, BeforeSend, Dial, current_dial
 from gateway.net.failures import DialRefused, translate
 from gateway.net.hosts import parse_host
-from gateway.net.pool import SeveredError, SocketFactory, open_session, verified_ssl_context
+from gateway.net.pool import Outgoing, SeveredError, SocketFactory, open_session, verified_ssl_context
 from gateway.net.resolver import CheckedResolver, Lookup, SystemLookup
 
 BODY_LIMIT = 1_048_576  # bytes
@@ -92,6 +92,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
         Raises:
             DialRefused: the guard said no; nothing was dialled.
+            RequestWithheld: the extension `BEFORE_SEND` raised; nothing was written.
             httpx.RequestError: anything else (`failures` lists which).
         """
         dial: Dial = request.extensions.get(DIAL) or Dial()
@@ -125,6 +126,8 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         self._system_lookup.close()
 
     async def _send(self, request: httpx.Request, dial: Dial) -> aiohttp.ClientResponse:
+        before_send: BeforeSend | None = request.extensions.get(BEFORE_SEND)
+        dial.withheld = before_send is not None  # until it has said yes
         url = self._check_url(request.url)
         headers = _wire_headers(request)
         body = await request.aread()
@@ -134,7 +137,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             headers=headers,
             data=body or None,
             allow_redirects=False,
-            trace_request_ctx=dial,
+            trace_request_ctx=Outgoing(dial, before_send),
         )
 
     def _session(self, *, fresh: bool) -> aiohttp.ClientSession:

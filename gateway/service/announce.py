@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from gateway.jobs.job import Job, latest
+from gateway.jobs.job import AttemptState, Job, latest
 from gateway.service.record import Recorded
 from gateway.service.wakeup import Wakeup
 from gateway.telemetry import Metrics, get_logger
+from providers.contract.status import JobStatus
 
 _log = get_logger("gateway.jobs")
+
+WARNED = frozenset(
+    {
+        "attempt.unknown",
+        "attempt.refused",
+        "attempt.written_off",
+        "attempt.late",
+        "job.failed",
+        "job.held",
+        "hold.resolved",
+        "hold.undecided",
+    }
+)
+"""Events that somebody may have to look at."""
 
 
 class Announcer:
@@ -28,10 +43,9 @@ class Announcer:
         if not recorded.events:
             return
         job = recorded.after
-        attempt = latest(recorded.attempts)
+        attempt = recorded.attempt or latest(recorded.attempts)
         for event in recorded.events:
-            warn = event.type in {"attempt.unknown", "attempt.refused", "job.failed", "job.held"}
-            (_log.warning if warn else _log.info)(
+            (_log.warning if event.type in WARNED else _log.info)(
                 event.type,
                 job_id=job.id,
                 attempt_id=None if attempt is None else attempt.id,
@@ -42,6 +56,10 @@ class Announcer:
                 self._metrics.submission_unknown(attempt.provider)
         if job.state.status.terminal and not recorded.before.state.status.terminal:
             self._count_end(job)
+        how = settled(recorded)
+        if how is not None and attempt is not None:
+            self._metrics.submission_settled(attempt.provider, how)
+            _log.warning("submission.settled", job_id=job.id, attempt_id=attempt.id, how=how)
         self._wakeup.wake()
 
     def _count_end(self, job: Job) -> None:
@@ -49,3 +67,20 @@ class Announcer:
         code = None if state.error is None else state.error.code
         ended_ms = job.created_at_ms if state.finished_at_ms is None else state.finished_at_ms
         self._metrics.job_finished(state.provider, state.status, code, (ended_ms - job.created_at_ms) / 1000)
+
+
+def settled(recorded: Recorded) -> str | None:
+    """Name how a transition settled a submission in doubt; None when it settled none."""
+    types = {event.type for event in recorded.events}
+    for kind, how in (("attempt.adopted", "adopted"), ("attempt.written_off", "resubmitted")):
+        if kind in types:
+            return how
+    before, state = recorded.attempt_before, recorded.after.state
+    if before is not None and before.state is AttemptState.UNKNOWN:
+        return "late"  # its own answer, after it was given up
+    doubted = "attempt.unknown" in types
+    if not state.status.terminal or not (doubted or recorded.before.state.held is not None):
+        return None
+    if state.status is JobStatus.CANCELLED:
+        return "cancelled"
+    return "failed" if doubted or "hold.resolved" in types else "expired"

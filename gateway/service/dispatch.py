@@ -8,6 +8,8 @@ from msgspec import Struct
 from sqlalchemy import Connection
 
 from gateway.clock import Clock
+from gateway.crash_points import Point, reach
+from gateway.errors import LeaseLost
 from gateway.jobs.job import Attempt, Job
 from gateway.jobs.transitions import TaskKind
 from gateway.storage import attempts as attempt_rows
@@ -21,7 +23,7 @@ from gateway.storage.engine import Database
 from gateway.storage.tasks import Claim, Due
 
 SUBMIT_KINDS = (TaskKind.SUBMIT,)
-FOLLOW_KINDS = (TaskKind.POLL, TaskKind.CANCEL)
+FOLLOW_KINDS = (TaskKind.POLL, TaskKind.RECONCILE, TaskKind.CANCEL)
 JOB_KINDS = (*SUBMIT_KINDS, *FOLLOW_KINDS)
 DELIVERY_KINDS = (TaskKind.DELIVER,)
 SWEEP_LIMIT = 200
@@ -83,9 +85,10 @@ class Dispatch:
 
     async def claim_jobs(self, limit: int, kinds: Sequence[TaskKind] = JOB_KINDS) -> list[JobTask]:
         """Lease due tasks about jobs, of these kinds."""
+        now_ms = self._clock.now_ms()  # here, not when the writer comes to it: the clock may jump meanwhile
 
         def operation(connection: Connection) -> list[JobTask]:
-            claims = self._claim(connection, kinds, limit)
+            claims = self._claim(connection, kinds, limit, now_ms)
             subjects = [claim.subject for claim in claims]
             jobs = job_rows.load_many(connection, subjects)
             attempts = attempt_rows.load_of(connection, subjects)
@@ -95,13 +98,18 @@ class Dispatch:
                 if claim.subject in jobs
             ]
 
-        return await self._database.write(operation)
+        # While the disk is full nothing new is bought; what was bought is followed.
+        claimed = await self._database.write(operation, vital=TaskKind.SUBMIT not in kinds)
+        if claimed:
+            reach(Point.CLAIM_AFTER_COMMIT)
+        return claimed
 
     async def claim_deliveries(self, limit: int) -> list[DeliveryTask]:
         """Lease due deliveries."""
+        now_ms = self._clock.now_ms()
 
         def operation(connection: Connection) -> list[DeliveryTask]:
-            claims = self._claim(connection, DELIVERY_KINDS, limit)
+            claims = self._claim(connection, DELIVERY_KINDS, limit, now_ms)
             rows = delivery_rows.load_many(connection, [claim.subject for claim in claims])
             owners = {row.owner for row in rows.values()}
             secrets = {owner: key_rows.owner_secret(connection, owner) for owner in owners}
@@ -122,10 +130,55 @@ class Dispatch:
         return await self._give_back(_Unchanged(due, progress))
 
     async def heartbeat(self, claims: Sequence[Claim]) -> list[Claim]:
-        """Lengthen the leases of tasks under way; returns those that are lost."""
-        until_ms = self._clock.now_ms() + self._lease_ms
+        """Lengthen the leases of all that is under way, and give this worker's lapsed ones back.
+
+        Args:
+            claims: everything that this worker is at.
+
+        Returns:
+            Those that are lost.
+        """
+        now_ms = self._clock.now_ms()
+
+        def operation(connection: Connection) -> list[Claim]:
+            lost = task_rows.extend(connection, claims, until_ms=now_ms + self._lease_ms)
+            # Nobody else is given our lapsed leases by us: without this they would lie until we end.
+            task_rows.release_lapsed(connection, holder=self._holder, now_ms=now_ms)
+            return lost
+
+        return await self._database.write(operation)
+
+    async def confirm(self, claim: Claim) -> None:
+        """Make sure, right before something that must not happen twice, that the task is still ours.
+
+        Lengthens its lease, and counts how long that took: a process that was stopped meanwhile, for longer
+        than half a lease by either clock, cannot rely on the answer.
+
+        Raises:
+            LeaseLost: another worker holds the task, or may by now.
+            StorageUnavailable: it cannot be known just now.
+        """
+        began_ms, began_s = self._clock.now_ms(), self._clock.monotonic_s()
+        if await self._database.write(
+            lambda connection: task_rows.extend(connection, [claim], until_ms=began_ms + self._lease_ms)
+        ):
+            raise LeaseLost(f"another worker holds the {claim.kind} task of {claim.subject}")
+        took_ms = max(self._clock.now_ms() - began_ms, (self._clock.monotonic_s() - began_s) * 1000)
+        if took_ms > self._lease_ms / 2:
+            raise LeaseLost(f"to extend the lease on {claim.subject} took {took_ms / 1000:.1f} s")
+
+    async def shift_due(self, delta_ms: int, *, at_ms: int) -> int:
+        """Move what waits along with the wall clock, which jumped; only where no other worker lives.
+
+        Args:
+            delta_ms: how far it jumped, milliseconds; negative is backward.
+            at_ms: what it said right after that.
+
+        Returns:
+            How many tasks moved.
+        """
         return await self._database.write(
-            lambda connection: task_rows.extend(connection, claims, until_ms=until_ms)
+            lambda connection: task_rows.shift_due(connection, delta_ms=delta_ms, at_ms=at_ms)
         )
 
     async def release(self, claims: Sequence[Claim]) -> None:
@@ -164,6 +217,10 @@ class Dispatch:
 
         return await self._database.read(operation)
 
+    async def needed_accounts(self) -> dict[tuple[str, str], int]:
+        """Count the jobs under way by the (provider, account) that may be working on them."""
+        return await self._database.read(attempt_rows.count_needed)
+
     async def census(self) -> Census:
         """Count what is under way, for the gauges."""
 
@@ -173,8 +230,9 @@ class Dispatch:
 
         return await self._database.read(operation)
 
-    def _claim(self, connection: Connection, kinds: Sequence[TaskKind], limit: int) -> list[Claim]:
-        now_ms = self._clock.now_ms()
+    def _claim(
+        self, connection: Connection, kinds: Sequence[TaskKind], limit: int, now_ms: int
+    ) -> list[Claim]:
         return task_rows.claim(
             connection,
             kinds=kinds,

@@ -5,7 +5,9 @@ Concurrent requests share a transaction: fifty jobs cost three statements more t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import msgspec
 from msgspec import Struct
@@ -13,7 +15,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from gateway.clock import Clock
-from gateway.errors import Refusal
+from gateway.crash_points import Point, reach
+from gateway.errors import OutcomeUnknown, Refusal, StorageUnavailable
 from gateway.ids import JOB, Ids
 from gateway.jobs import history
 from gateway.jobs.job import Job, JobRequest, JobState
@@ -29,7 +32,8 @@ from gateway.storage.jobs import Kept
 from gateway.storage.sealing import Sealer
 
 ACCEPTED = "job.accepted"
-KEY_RACES = 3
+PAUSES_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+"""Between the looks for jobs that may have been stored, while the server comes back."""
 
 
 class NewJob(Struct, frozen=True, kw_only=True):
@@ -110,6 +114,7 @@ class Intake:
         kept = await self._store(prepared)
         if kept is not None:
             return _replayed(kept, new)
+        reach(Point.ACCEPT_AFTER_COMMIT)
         self._on_accepted(prepared.job)
         return Accepted(prepared.job.id, prepared.job)
 
@@ -144,18 +149,30 @@ class Intake:
         return found[0] if found else None
 
     async def _store_batch(self, batch: list[_Prepared]) -> list[Kept | None]:
-        for race in range(KEY_RACES):
+        doubt = False
+        for pause_s in (*PAUSES_S, None):
             try:
-                return await self._database.write(lambda connection: _insert(connection, batch))
+                return await self._database.write(partial(_insert, batch=batch, doubt=doubt), vital=False)
             except IntegrityError:
                 # Another replica stored the same key between our look and our insert: look again.
-                if race == KEY_RACES - 1:
+                if pause_s is None:
                     raise
+            except StorageUnavailable as error:
+                # The answer to the commit was lost, so perhaps they are stored: whoever asks must hear so.
+                doubt = doubt or isinstance(error, OutcomeUnknown)
+                if pause_s is None or not doubt:
+                    raise
+                await asyncio.sleep(pause_s)
         raise AssertionError("unreachable")
 
 
-def _insert(connection: Connection, batch: list[_Prepared]) -> list[Kept | None]:
-    """Store those whose key is free; return, for each, the job that held its key before."""
+def _insert(connection: Connection, *, batch: list[_Prepared], doubt: bool) -> list[Kept | None]:
+    """Store those whose key is free; return, for each, the job that held its key before.
+
+    With `doubt`, some or all may have been stored by an earlier try. A commit that comes through even later
+    does no harm: the ids are the same, so that only one of the two can stand.
+    """
+    stored = job_rows.find_stored(connection, [one.job.id for one in batch]) if doubt else frozenset[str]()
     keys = {
         (prepared.job.owner, prepared.idempotency_key)
         for prepared in batch
@@ -170,6 +187,9 @@ def _insert(connection: Connection, batch: list[_Prepared]) -> list[Kept | None]
     for prepared in batch:
         key = prepared.idempotency_key
         kept = None if key is None else held.get((prepared.job.owner, key))
+        if prepared.job.id in stored:
+            outcome.append(None)
+            continue
         outcome.append(kept)
         if kept is None:
             fresh.append(prepared)
@@ -178,6 +198,7 @@ def _insert(connection: Connection, batch: list[_Prepared]) -> list[Kept | None]
                 held[owner, key] = Kept(prepared.job.id, owner, key, prepared.fingerprint)
     if fresh:
         _insert_fresh(connection, fresh)
+        reach(Point.ACCEPT_BEFORE_COMMIT)
     return outcome
 
 

@@ -7,16 +7,20 @@ import hashlib
 import secrets
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from typing import TypeVar
 
 from msgspec import Struct
 from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 
 from gateway.clock import Clock
 from gateway.ids import KEY, Ids
 from gateway.storage import keys as key_rows
-from gateway.storage.engine import Database
+from gateway.storage.engine import Database, Operation
 from gateway.storage.keys import KeyRow
 from gateway.storage.sealing import Sealer
+
+T = TypeVar("T")
 
 PREFIX = "mgk_"
 SECRET_PREFIX = "whsec_"  # noqa: S105  (Standard Webhooks' prefix, not a secret)
@@ -103,12 +107,12 @@ class Keys:
             key_rows.insert_one(connection, row)
             return secret
 
-        secret = await self._database.write(operation)
+        secret = await self._write_owner(operation)
         return CreatedKey(id=row.id, key=key, owner=owner, webhook_secret=secret)
 
     async def ensure_owner(self, owner: str) -> str | None:
         """Make an owner without a key, for a gateway that asks for none; returns a new owner's secret."""
-        return await self._database.write(lambda connection: self._make_owner(connection, owner))
+        return await self._write_owner(lambda connection: self._make_owner(connection, owner))
 
     async def authenticate(self, key: str) -> Principal | None:
         """Return whose key this is; None for one that is unknown or revoked."""
@@ -141,6 +145,12 @@ class Keys:
         return await self._database.write(
             lambda connection: key_rows.revoke(connection, key_id, at_ms=now_ms)
         )
+
+    async def _write_owner(self, operation: Operation[T]) -> T:
+        try:
+            return await self._database.write(operation)
+        except IntegrityError:  # another process made the owner between our look and our insert: look again
+            return await self._database.write(operation)
 
     def _make_owner(self, connection: Connection, owner: str) -> str | None:
         if key_rows.owner_secret(connection, owner) is not None:

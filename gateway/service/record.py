@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from gateway.clock import Clock
+from gateway.crash_points import Point, reach
 from gateway.errors import GatewayError, LeaseLost
 from gateway.ids import DELIVERY, MESSAGE, Ids
 from gateway.jobs import history
@@ -45,6 +46,24 @@ class Recorded(Struct, frozen=True, kw_only=True):
     """As they stand after it."""
     events: tuple[Event, ...]
     """Empty when nothing changed."""
+    attempt: Attempt | None = None
+    """The attempt that is new or changed."""
+    attempt_before: Attempt | None = None
+    """What it was; None when it is new, or when there is none."""
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """What is to become of a job, and of the task that found it out."""
+
+    step: Step
+    then: Due | None = None
+    """Keep the task, due again; None removes it."""
+    exchanges: tuple[Exchange, ...] = ()
+    """What was said to the provider, for the timeline."""
+
+
+Weigh = Callable[[Connection, Job, tuple[Attempt, ...]], Verdict]
+"""Decides by more of the store than the job itself, in the transaction that carries the verdict out."""
 
 
 class JobEvent(Struct, frozen=True, kw_only=True):
@@ -92,7 +111,11 @@ class Record:
             JobUnknown: there is no such job.
             StorageUnavailable: it may be tried again.
         """
-        recorded = await self._database.write(lambda connection: self._apply(connection, job_id, decide))
+
+        def operation(connection: Connection) -> Recorded:
+            return self._apply(connection, _locked(connection, job_id), decide)
+
+        recorded = await self._database.write(operation)
         self._listener.recorded(recorded)
         return recorded
 
@@ -112,14 +135,38 @@ class Record:
         """
 
         def operation(connection: Connection) -> Recorded:
-            closed = (
-                task_rows.finish(connection, claim) if then is None else task_rows.again(connection, then)
-            )
-            if not closed:
+            job = _locked(connection, claim.subject)
+            if not _close(connection, claim, then):
                 raise _no_longer_held(claim)
             if exchange is not None:
                 exchange_rows.insert_one(connection, exchange)
-            return self._apply(connection, claim.subject, decide)
+            return self._apply(connection, job, decide)
+
+        recorded = await self._database.write(operation)
+        self._listener.recorded(recorded)
+        return recorded
+
+    async def weighed(self, job_id: str, weigh: Weigh, *, claim: Claim | None = None) -> Recorded:
+        """Change a job by what the whole store says of it.
+
+        Args:
+            job_id: the job.
+            weigh: looks, and decides; what it raises is raised here, and nothing is written.
+            claim: the task that asks, closed with the verdict; None when somebody else does.
+
+        Raises:
+            JobUnknown: there is no such job.
+            LeaseLost: another worker holds the task now; nothing was written.
+        """
+
+        def operation(connection: Connection) -> Recorded:
+            job = _locked(connection, job_id)
+            verdict = weigh(connection, job, attempt_rows.load_of(connection, [job_id]).get(job_id, ()))
+            if claim is not None and not _close(connection, claim, verdict.then):
+                raise _no_longer_held(claim)
+            for exchange in verdict.exchanges:
+                exchange_rows.insert_one(connection, exchange)
+            return self._apply(connection, job, lambda _job, _attempts: verdict.step)
 
         recorded = await self._database.write(operation)
         self._listener.recorded(recorded)
@@ -130,25 +177,27 @@ class Record:
 
         Raises:
             LeaseLost: another worker holds the task now; nothing was written, nothing may be sent.
+            StorageUnavailable: the same; also while there is no room for what would follow.
         """
 
         def operation(connection: Connection) -> Recorded:
+            job = _locked(connection, claim.subject)
             if not task_rows.still_held(connection, claim):
                 raise _no_longer_held(claim)
-            return self._apply(connection, claim.subject, decide)
+            return self._apply(connection, job, decide)
 
-        recorded = await self._database.write(operation)
+        recorded = await self._database.write(operation, vital=False)
         self._listener.recorded(recorded)
         return recorded
 
-    def _apply(self, connection: Connection, job_id: str, decide: Decide) -> Recorded:
-        before = job_rows.load(connection, job_id, lock=True)
-        if before is None:
-            raise JobUnknown(job_id)
+    def _apply(self, connection: Connection, before: Job, decide: Decide) -> Recorded:
+        job_id = before.id
         attempts = attempt_rows.load_of(connection, [job_id]).get(job_id, ())
         step = decide(before, attempts)
         if not step.events:
-            return Recorded(before=before, after=before, attempts=attempts, events=())
+            unchanged = Recorded(before=before, after=before, attempts=attempts, events=())
+            self._follow_up(connection, unchanged, step)  # a task that was closed may be wanted after all
+            return unchanged
         now_ms = self._clock.now_ms()
         after = replace(step.job, sequence=before.sequence + len(step.events))
         previous = _write_attempt(connection, attempts, step.attempt)
@@ -156,15 +205,25 @@ class Record:
         if not job_rows.save(connection, after, seen=before.sequence):
             raise GatewayError(f"{job_id} changed under its lock")
         event_rows.insert_many(connection, _event_rows(before, after, previous, step, now_ms))
-        recorded = Recorded(before=before, after=after, attempts=attempts, events=step.events)
+        recorded = Recorded(
+            before=before,
+            after=after,
+            attempts=attempts,
+            events=step.events,
+            attempt=step.attempt,
+            attempt_before=previous,
+        )
         self._follow_up(connection, recorded, step)
         self._freeze(connection, recorded, now_ms)
+        reach(Point.RECORD_BEFORE_COMMIT)
         return recorded
 
     def _follow_up(self, connection: Connection, recorded: Recorded, step: Step) -> None:
         before, after = recorded.before, recorded.after
         if after.state.status.terminal and not before.state.status.terminal:
             task_rows.drop(connection, after.id, (TaskKind.SUBMIT, TaskKind.POLL, TaskKind.CANCEL))
+        if before.state.held is not None and after.state.held is None:
+            task_rows.drop(connection, after.id, (TaskKind.RECONCILE,))
         for task in step.follow_ups:
             if not task_rows.hurry(connection, task.kind, after.id, at_ms=task.due_at_ms):
                 task_rows.insert_many(connection, [(task.kind, after.id, task.due_at_ms)])
@@ -202,6 +261,19 @@ class Record:
         ]
         delivery_rows.insert_many(connection, frozen)
         task_rows.insert_many(connection, [(TaskKind.DELIVER, delivery.id, now_ms) for delivery in frozen])
+
+
+def _locked(connection: Connection, job_id: str) -> Job:
+    """Lock the job, and nothing before it: transactions that take their locks in one order never deadlock."""
+    job = job_rows.load(connection, job_id, lock=True)
+    if job is None:
+        raise JobUnknown(job_id)
+    return job
+
+
+def _close(connection: Connection, claim: Claim, then: Due | None) -> bool:
+    """Remove a held task, or give it back; False when it is no longer held."""
+    return task_rows.finish(connection, claim) if then is None else task_rows.again(connection, then)
 
 
 def _no_longer_held(claim: Claim) -> LeaseLost:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from gateway.settings.hosts import host, host_names, is_address, is_loopback, is_name, networks
 
@@ -20,17 +20,57 @@ def database(url: str) -> str:
     """Check a database URL.
 
     Raises:
-        ValueError: not a SQLite file.
+        ValueError: neither a SQLite file nor a PostgreSQL server; the text never holds the URL, which may
+            hold a password.
     """
-    scheme, separator, rest = url.partition(":")
-    if separator and scheme.lower().partition("+")[0] in {"postgresql", "postgres"}:
-        raise ValueError("PostgreSQL is not supported yet by this version; give sqlite:///PATH")
+    scheme, _, rest = url.partition(":")
+    if scheme in {"postgresql", "postgres"}:
+        return _server(url)
     path = rest.removeprefix("///")
     if scheme != "sqlite" or path == rest or not path or path.endswith("/") or path == ":memory:":
-        raise ValueError("must be sqlite:///PATH, a file (jobs must outlive the process)")
+        raise ValueError(
+            "must be sqlite:///PATH, a file (jobs must outlive the process), or"
+            " postgresql://USER:PASSWORD@HOST/DATABASE"
+        )
     if any(character in path for character in "?#\0"):
         raise ValueError("must be sqlite:///PATH, without ?, # or control characters")
     return url
+
+
+def _server(url: str) -> str:
+    right = "write postgresql://USER:PASSWORD@HOST[:PORT]/DATABASE, special characters percent-encoded"
+    try:
+        parts = urlsplit(url)
+        named = parts.port is None or parts.port > 0
+    except ValueError:
+        raise ValueError(f"must be a URL; {right}") from None
+    if not named or _VISIBLE.fullmatch(url) is None or parts.fragment:
+        raise ValueError(f"must be a URL without fragment, spaces or control characters; {right}")
+    if parts.path in {"", "/"} or "/" in parts.path[1:]:
+        raise ValueError(f"must name a database; {right}")
+    return url
+
+
+def database_shown(url: str) -> str:
+    """Return a database URL without its password, for people."""
+    if url.startswith("sqlite:"):
+        return url
+    parts = urlsplit(url)
+    user, _, host = parts.netloc.rpartition("@")
+    name = user.partition(":")[0]
+    # A query may hold a password, too; of what it may hold, people need the host of a socket.
+    query = "&".join(part for part in parts.query.split("&") if part.startswith("host="))
+    return f"postgresql://{name}{'@' if name else ''}{host}{parts.path}{'?' if query else ''}{query}"
+
+
+def database_secrets(url: str) -> tuple[str, ...]:
+    """Return the passwords in a database URL, as written and decoded."""
+    if url.startswith("sqlite:"):
+        return ()
+    parts = urlsplit(url)
+    found = [parts.netloc.rpartition("@")[0].partition(":")[2]]
+    found += [value for key, value in parse_qsl(parts.query) if key in {"password", "sslpassword"}]
+    return tuple({*found, *map(unquote, found)} - {""})
 
 
 def base_url(text: str) -> str:
@@ -104,6 +144,7 @@ def account_name(text: object) -> str:
 FORMS: Final[Mapping[str, Callable[[Any], object]]] = {
     "database": database,
     "server.host": host,
+    "server.public_url": base_url,
     "webhooks.allowed_networks": networks,
     "webhooks.allowed_hosts": host_names,
     "media.allowed_networks": networks,

@@ -13,14 +13,15 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Struct
 
+from gateway import crash_points
 from gateway.settings.model import Provider, Settings
 from gateway.settings.secret import Secret
 from providers.contract.spec import Spec
 
 PREFIX: Final = "MOTION_GATEWAY_"
 CONFIG_VARIABLE: Final = f"{PREFIX}CONFIG"
-FOREIGN: Final = frozenset({CONFIG_VARIABLE, f"{PREFIX}URL", f"{PREFIX}KEY"})
-"""Variables that are no settings: where the settings are, and what the client commands use."""
+FOREIGN: Final = frozenset({CONFIG_VARIABLE, f"{PREFIX}URL", f"{PREFIX}KEY", crash_points.VARIABLE})
+"""Variables that are no settings: where the settings are, what the client commands use, what tests use."""
 FOREIGN_PREFIX: Final = f"{PREFIX}TEST_"
 
 FILE: Final = "_file"

@@ -168,6 +168,10 @@ def _check_together(settings: Settings, found: Found, problems: Problems) -> Non
             f"false is accepted on loopback only, but server.host ({_origin(found, 'server.host')}) is not;"
             " keep true, or listen on 127.0.0.1",
         )
+    if not settings.database.startswith("sqlite:") and settings.secret_key is None:
+        origin = _origin(found, "database")
+        reason = f"is not set, and a PostgreSQL database (from {origin}) has no file beside it to keep one in"
+        problems.add("secret_key", DEFAULT, f"{reason}; set a long random text, the same in every process")
     _check_preference(settings, found, problems)
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from gateway.settings.forms import database_secrets, database_shown
 from gateway.settings.secret import Secret
 
 _DAY_S = 86_400
@@ -27,6 +28,9 @@ class Server(Struct, frozen=True, kw_only=True):
     """Address to listen on."""
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
     """TCP port; 0 takes any free one."""
+    public_url: str | None = None
+    """Where providers reach this gateway, such as `https://gateway.example`: those that can then report a
+    job's end, under `/v1/callbacks`. None: they are only asked."""
     body_max_bytes: Annotated[int, Meta(ge=1024, le=16_777_216)] = 262_144
     """Largest request body; a larger one is answered 413."""
     header_max_bytes: Annotated[int, Meta(ge=1024, le=1_048_576)] = 32_768
@@ -62,9 +66,10 @@ class Jobs(Struct, frozen=True, kw_only=True):
     """Seconds after acceptance at which an unfinished job fails with `deadline_exceeded`."""
     hold_s: Annotated[int, Meta(ge=1, le=30 * _DAY_S)] = _DAY_S
     """Seconds a job whose submission is unknown waits for an operator; then it fails."""
-    on_unknown_submission: Literal["hold"] = "hold"
-    """What happens when nobody can tell whether a paid submission was made. Later versions add `fail`
-    and `resubmit`."""
+    on_unknown_submission: Literal["hold", "fail", "resubmit"] = "hold"
+    """What happens when nobody can tell whether a paid submission was made. `hold`: the job waits, while the
+    provider is searched for it where that is possible, for an operator. `fail`: it fails. `resubmit`: after
+    one look it is submitted again, once, at the risk of paying twice."""
 
 
 class Routing(Struct, frozen=True, kw_only=True):
@@ -164,9 +169,10 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     database: str = "sqlite:///motion-gateway.db"
     """Where jobs are kept: `sqlite:///` and a path, relative to the working directory unless it begins
-    with a further slash."""
+    with a further slash; or `postgresql://USER:PASSWORD@HOST/DATABASE`, for any number of processes."""
     secret_key: Secret | None = None
-    """Seals webhook secrets in the database. None: a key file beside the SQLite database."""
+    """Seals webhook secrets in the database; the same in every process. None: a key file beside the SQLite
+    database. PostgreSQL needs one."""
     server: Server = Server()
     auth: Auth = Auth()
     metrics: Metrics = Metrics()
@@ -189,4 +195,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     def secrets(self) -> tuple[str, ...]:
         """Return every secret text that was loaded, for the redaction of logs."""
         keys = [account.api_key for provider in self.providers.values() for account in provider.accounts]
-        return tuple(secret.reveal() for secret in (self.secret_key, *keys) if secret is not None)
+        ours = [secret.reveal() for secret in (self.secret_key, *keys) if secret is not None]
+        return (*ours, *database_secrets(self.database))
+
+    @property
+    def database_shown(self) -> str:
+        """The setting `database` for people: without its password."""
+        return database_shown(self.database)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
-from gateway.jobs.job import Attempt
-from gateway.storage.tables import attempts
+from gateway.ids import ATTEMPT, first_id
+from gateway.jobs.job import LIVE, Attempt
+from gateway.storage.tables import UNSETTLED, adoptions, attempts, jobs
 
 _decode = msgspec.json.Decoder(Attempt).decode
 
@@ -22,6 +23,38 @@ _OF = (
     select(attempts.c.job_id, attempts.c.document)
     .where(attempts.c.job_id.in_(bindparam("ids", expanding=True)))
     .order_by(attempts.c.job_id, attempts.c.number)
+)
+_BY_ID = select(attempts.c.document).where(attempts.c.id == bindparam("attempt_id"))
+_TAKEN = select(attempts.c.ref).where(
+    attempts.c.provider == bindparam("of_provider"),
+    attempts.c.ref.in_(bindparam("refs", expanding=True)),
+    attempts.c.id != bindparam("but_of"),
+)
+_AT = (attempts.c.provider == bindparam("of_provider"), attempts.c.account == bindparam("of_account"))
+# The very text of the partial index, without which SQLite would not use it.
+_UNSETTLED = select(attempts.c.document).where(*_AT, text(UNSETTLED))
+_KNOWN = (
+    select(attempts.c.ref)
+    .where(
+        *_AT,
+        attempts.c.ref.is_not(None),
+        attempts.c.id >= bindparam("from_id"),
+        attempts.c.id < bindparam("to_id"),
+        attempts.c.id != bindparam("but_of"),
+    )
+    .limit(bindparam("limit"))
+)
+_ADOPT = insert(adoptions)
+_NEEDED = (
+    select(attempts.c.provider, attempts.c.account, func.count(attempts.c.job_id.distinct()))
+    .select_from(jobs.join(attempts, attempts.c.job_id == jobs.c.id))
+    .where(
+        jobs.c.finished_at_ms.is_(None),
+        jobs.c.simulated.is_(False),
+        attempts.c.state.in_([state.value for state in LIVE]),
+        attempts.c.document.not_like('%"written_off":true%'),
+    )
+    .group_by(attempts.c.provider, attempts.c.account)
 )
 
 
@@ -67,3 +100,61 @@ def load_of(connection: Connection, job_ids: Sequence[str]) -> dict[str, tuple[A
     for job_id, document in connection.execute(_OF, {"ids": list(job_ids)}):
         found[job_id] = (*found.get(job_id, ()), _decode(document))
     return found
+
+
+def count_needed(connection: Connection) -> dict[tuple[str, str], int]:
+    """Count the jobs under way by the (provider, account) that may be working on them; not the simulated."""
+    return {(provider, account): count for provider, account, count in connection.execute(_NEEDED)}
+
+
+def find(connection: Connection, attempt_id: str) -> Attempt | None:
+    """Read an attempt, or None when there is none of that id."""
+    document = connection.execute(_BY_ID, {"attempt_id": attempt_id}).scalar_one_or_none()
+    return None if document is None else _decode(document)
+
+
+def load_unsettled(connection: Connection, *, provider: str, account: str) -> list[Attempt]:
+    """Read the attempts at an account, of every job, that may have made a run whose ref is not known."""
+    found = connection.execute(_UNSETTLED, {"of_provider": provider, "of_account": account})
+    return [_decode(document) for (document,) in found]
+
+
+def find_taken(connection: Connection, *, provider: str, refs: Sequence[str], but_of: str) -> frozenset[str]:
+    """Return which of these refs an attempt other than `but_of` has."""
+    if not refs:
+        return frozenset()
+    asked = {"of_provider": provider, "refs": list(refs), "but_of": but_of}
+    return frozenset(connection.execute(_TAKEN, asked).scalars())
+
+
+def find_known(
+    connection: Connection,
+    *,
+    provider: str,
+    account: str,
+    since_ms: int,
+    until_ms: int,
+    but_of: str,
+    limit: int,
+) -> frozenset[str]:
+    """Return refs of attempts, other than `but_of`, that began at an account in that time."""
+    asked = {
+        "of_provider": provider,
+        "of_account": account,
+        "from_id": first_id(ATTEMPT, since_ms),
+        "to_id": first_id(ATTEMPT, until_ms),
+        "but_of": but_of,
+        "limit": limit,
+    }
+    return frozenset(connection.execute(_KNOWN, asked).scalars())
+
+
+def adopt(connection: Connection, attempt: Attempt, *, ref: str, at_ms: int) -> None:
+    """Note that a ref was adopted, in the transaction that gives it to the attempt.
+
+    Raises:
+        IntegrityError: another attempt adopted it before.
+    """
+    connection.execute(
+        _ADOPT, {"provider": attempt.provider, "ref": ref, "attempt_id": attempt.id, "at_ms": at_ms}
+    )

@@ -90,6 +90,7 @@ _INSERT = insert(jobs)
 _KEPT = select(jobs.c.id, jobs.c.owner, jobs.c.idempotency_key, jobs.c.fingerprint).where(
     jobs.c.idempotency_key.in_(bindparam("keys", expanding=True))
 )
+_STORED = select(jobs.c.id).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
 _BY_ID = select(jobs).where(jobs.c.id == bindparam("job_id"))
 _BY_IDS = select(jobs).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
 _LOCKED = _BY_ID.with_for_update()
@@ -135,6 +136,11 @@ _HOLD_EXPIRED = (
     .where(jobs.c.finished_at_ms.is_(None), jobs.c.hold_until_ms <= bindparam("now_ms"))
     .limit(bindparam("limit"))
 )
+_HELD_IDS = (
+    select(jobs.c.id)
+    .where(jobs.c.finished_at_ms.is_(None), jobs.c.hold_until_ms.is_not(None))
+    .order_by(jobs.c.id)
+)
 
 
 def insert_many(connection: Connection, rows: list[dict[str, object]]) -> None:
@@ -151,6 +157,11 @@ def find_kept(connection: Connection, keys: Sequence[tuple[str, str]]) -> list[K
     wanted = set(keys)
     rows = connection.execute(_KEPT, {"keys": list({key for _, key in keys})})
     return [Kept(*row) for row in rows if (row.owner, row.idempotency_key) in wanted]
+
+
+def find_stored(connection: Connection, job_ids: Sequence[str]) -> frozenset[str]:
+    """Return which of these jobs exist."""
+    return frozenset(connection.execute(_STORED, {"ids": list(job_ids)}).scalars())
 
 
 def load(connection: Connection, job_id: str, *, lock: bool = False) -> Job | None:
@@ -210,6 +221,11 @@ def find_overdue(connection: Connection, *, now_ms: int, limit: int) -> list[str
 def find_hold_expired(connection: Connection, *, now_ms: int, limit: int) -> list[str]:
     """Return held jobs whose hold is over."""
     return list(connection.execute(_HOLD_EXPIRED, {"now_ms": now_ms, "limit": limit}).scalars())
+
+
+def find_held(connection: Connection) -> list[str]:
+    """Return every job that is held, the oldest first."""
+    return list(connection.execute(_HELD_IDS).scalars())
 
 
 def _job(row: RowMapping) -> Job:

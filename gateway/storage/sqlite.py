@@ -6,6 +6,9 @@ later fails at once, whatever busy_timeout says. Other threads only read, each o
 
 WAL with synchronous=FULL, so that a commit survives power loss. Only the writer checkpoints, since SQLite
 before 3.51.3 can damage a WAL that one connection resets while another commits.
+
+When the disk is full the writer gives its reserve up and takes only what is vital, until there is room for
+the reserve again.
 """
 
 from __future__ import annotations
@@ -27,9 +30,15 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from gateway.errors import SchemaRefused, StorageUnavailable
 from gateway.storage.engine import Operation
+from gateway.storage.reserve import DISK_FULL, Reserve, is_disk_full
+from gateway.telemetry import get_logger
 
 T = TypeVar("T")
 
+_log = get_logger("gateway.storage")
+
+RESERVE_EVERY_S = 5.0
+"""Between two tries to make a reserve that is missing."""
 BATCH_LIMIT = 64
 READERS = 2
 BUSY_TIMEOUT_MS = 5000
@@ -109,10 +118,16 @@ class SQLiteDatabase:
         path: the file; its schema is already as it should be.
         on_commit: told about each commit.
         busy_timeout_ms: how long a commit waits for another process's transaction, milliseconds.
+        reserve_bytes: room to keep for what is vital; only for the process that has the serving lock.
     """
 
     def __init__(
-        self, path: Path, *, on_commit: OnCommit | None = None, busy_timeout_ms: int = BUSY_TIMEOUT_MS
+        self,
+        path: Path,
+        *,
+        on_commit: OnCommit | None = None,
+        busy_timeout_ms: int = BUSY_TIMEOUT_MS,
+        reserve_bytes: int = 0,
     ) -> None:
         self._path = path
         self._busy_timeout_ms = busy_timeout_ms
@@ -121,6 +136,9 @@ class SQLiteDatabase:
         self._questions: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
         self._unmoved = 0
+        self._reserve = Reserve(path.with_name(path.name + ".reserve"), reserve_bytes)
+        self._reserve_due_s = 0.0
+        self._short = False
         self.trouble: str | None = None
         """Why the last commit failed; None when it did not."""
         self._threads = [
@@ -133,13 +151,17 @@ class SQLiteDatabase:
         for thread in self._threads:
             thread.start()
 
-    async def write(self, operation: Operation[T]) -> T:
+    async def write(self, operation: Operation[T], *, vital: bool = True) -> T:
         """Run in a transaction; durable when this returns.
+
+        Args:
+            operation: what to do.
+            vital: False for what is refused while the disk is full.
 
         Raises:
             StorageUnavailable: the file is locked, full or gone; nothing was stored.
         """
-        return await self._hand_over(self._queue, operation)
+        return await self._hand_over(self._queue, operation, vital=vital)
 
     async def read(self, operation: Operation[T]) -> T:
         """Run over one snapshot.
@@ -160,11 +182,13 @@ class SQLiteDatabase:
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
 
-    async def _hand_over(self, to: queue.SimpleQueue[_Job | None], operation: Operation[T]) -> T:
+    async def _hand_over(
+        self, to: queue.SimpleQueue[_Job | None], operation: Operation[T], *, vital: bool = True
+    ) -> T:
         if self._closed:
             raise StorageUnavailable("the database is closed")
         loop = asyncio.get_running_loop()
-        job = _Job(operation, loop, loop.create_future())
+        job = _Job(operation, loop, loop.create_future(), vital=vital)
         to.put(job)
         result: T = await job.future
         return result
@@ -190,8 +214,17 @@ class SQLiteDatabase:
     def _write_loop(self) -> None:
         engine = open_engine(self._path, busy_timeout_ms=self._busy_timeout_ms)
         connection: Connection | None = None
+        self._hold_reserve()
         stop = False
-        while not stop and (first := self._queue.get()) is not None:
+        while not stop:
+            try:
+                first = self._queue.get(timeout=None if self._reserve.held else RESERVE_EVERY_S)
+            except queue.Empty:
+                self._hold_reserve()
+                continue
+            if first is None:
+                break
+            self._hold_reserve()
             batch, stop = self._gather(first)
             connection = connection or _connect(engine, batch)
             if connection is not None:
@@ -199,6 +232,20 @@ class SQLiteDatabase:
                 self._checkpoint(connection)
         if connection is not None:
             connection.close()
+        self._reserve.give_up()  # it is worth nothing while nobody serves
+
+    def _hold_reserve(self) -> None:
+        """Make the reserve, if it is missing and was not tried for just now; with it, all goes on again."""
+        if self._reserve.held or time.monotonic() < self._reserve_due_s:
+            return
+        if self._reserve.hold():
+            if self._short:
+                _log.warning("storage.room_again")
+            self._short, self.trouble = False, None
+            return
+        if not self._reserve_due_s:
+            _log.warning("storage.no_reserve", error="there is no room on the disk to keep for paid results")
+        self._reserve_due_s = time.monotonic() + RESERVE_EVERY_S
 
     def _gather(self, first: _Job) -> tuple[list[_Job], bool]:
         batch = [first]
@@ -215,6 +262,29 @@ class SQLiteDatabase:
     def _commit(self, connection: Connection, batch: list[_Job]) -> None:
         started = time.perf_counter()
         self._unmoved += len(batch)
+        if self._run(connection, self._affordable(batch)) and self._reserve.give_up():
+            self._short, self._reserve_due_s = True, time.monotonic() + RESERVE_EVERY_S
+            self.trouble = DISK_FULL
+            _log.error("storage.disk_full", error="the reserve was given up; nothing new is begun")
+            self._move(connection)  # what the log holds then makes room for what comes
+            self._run(connection, self._affordable(batch))
+        if self._on_commit is not None:
+            self._on_commit(time.perf_counter() - started, len(batch))
+        _deliver(batch)
+
+    def _affordable(self, batch: list[_Job]) -> list[_Job]:
+        """Return what there is room for, and refuse the rest."""
+        if not self._short:
+            return batch
+        for job in batch:
+            if not job.vital:
+                job.fail(StorageUnavailable(DISK_FULL))
+        return [job for job in batch if job.vital]
+
+    def _run(self, connection: Connection, batch: list[_Job]) -> bool:
+        """Carry out a batch in one transaction; True when the disk is full, and nothing of it was stored."""
+        if not batch:
+            return False
         try:
             with connection.begin():
                 for job in batch:
@@ -222,22 +292,26 @@ class SQLiteDatabase:
         except DBAPIError as error:
             # Also a commit that failed: SQLite has rolled back then, so nothing of the batch was stored.
             translated = _translated(error)
-            self.trouble = str(translated) if isinstance(translated, StorageUnavailable) else None
+            refused = isinstance(translated, StorageUnavailable)
+            self.trouble = DISK_FULL if self._short else str(translated) if refused else None
             for job in batch:
                 job.fail(translated)
+            return is_disk_full(error)
         except BaseException as error:  # noqa: BLE001  (whatever an operation run alone raised, its waiter hears it)
             for job in batch:
                 job.fail(error)
         else:
-            self.trouble = None
-        if self._on_commit is not None:
-            self._on_commit(time.perf_counter() - started, len(batch))
-        _deliver(batch)
+            self.trouble = DISK_FULL if self._short else None
+        return False
 
     def _checkpoint(self, connection: Connection) -> None:
         if self._unmoved < (CHECKPOINT_ANYWAY if self._queue.qsize() else CHECKPOINT_AFTER):
             return
         self._unmoved = 0
+        self._move(connection)
+
+    def _move(self, connection: Connection) -> None:
+        """Move the log into the file."""
         raw = connection.connection.driver_connection
         with contextlib.suppress(sqlite3.Error):  # busy or full, which the next commit will say louder
             if isinstance(raw, sqlite3.Connection):
@@ -247,19 +321,26 @@ class SQLiteDatabase:
 class _Job:
     """One operation on its way through the writer."""
 
-    __slots__ = ("_error", "_operation", "_result", "future", "loop")
+    __slots__ = ("_error", "_operation", "_result", "future", "loop", "vital")
 
     def __init__(
-        self, operation: Operation[Any], loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]
+        self,
+        operation: Operation[Any],
+        loop: asyncio.AbstractEventLoop,
+        future: asyncio.Future[Any],
+        *,
+        vital: bool,
     ) -> None:
         self._operation = operation
         self.loop = loop
         self.future = future
+        self.vital = vital
         self._result: object = None
         self._error: BaseException | None = None
 
     def run(self, connection: Connection, *, alone: bool) -> None:
         """Carry it out; a failure undoes this operation alone."""
+        self._error = None
         if alone:
             self._result = self._operation(connection)
             return
@@ -268,8 +349,9 @@ class _Job:
             self._result = self._operation(connection)
         except Exception as error:
             driver = connection.connection.driver_connection
-            if isinstance(driver, sqlite3.Connection) and not driver.in_transaction:
-                raise  # a full disk rolls back the whole transaction by itself
+            rolled_back = isinstance(driver, sqlite3.Connection) and not driver.in_transaction
+            if rolled_back or is_disk_full(error):
+                raise  # a full disk rolls back the whole transaction, mostly by itself
             connection.exec_driver_sql("ROLLBACK TO operation")
             self._error = _translated(error) if isinstance(error, DBAPIError) else error
         connection.exec_driver_sql("RELEASE operation")

@@ -1,18 +1,22 @@
-"""Opens the database that the settings name: its folder, its lock, its schema, and the key of its secrets."""
+"""Opens the database that the settings name, whichever engine it is, and the key of its secrets."""
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 
 from msgspec import Struct
-from sqlalchemy.exc import DatabaseError
 
+from gateway.clock import Clock, SystemClock
 from gateway.errors import SchemaRefused, SettingsError
 from gateway.settings import Settings
-from gateway.storage.schema import inspect_schema, migrate
+from gateway.storage.engine import Database, OnCommit
+from gateway.storage.postgres import PostgresDatabase
+from gateway.storage.postgres_schema import inspect_server, migrate_server
+from gateway.storage.reserve import RESERVE_BYTES
+from gateway.storage.schema import SchemaState
 from gateway.storage.sealing import Sealer, key_beside
-from gateway.storage.sqlite import OnCommit, ServingLock, SQLiteDatabase, open_engine
+from gateway.storage.sqlite import ServingLock, SQLiteDatabase
+from gateway.storage.sqlite_file import bring_up, inspect_file, lock_file, make_file, migrate_file
 
 SQLITE = "sqlite:///"
 
@@ -20,81 +24,99 @@ SQLITE = "sqlite:///"
 class Store(Struct, frozen=True, kw_only=True):
     """An open database, and what seals its secrets."""
 
-    database: SQLiteDatabase
+    database: Database
     sealer: Sealer
     secret: str
-    path: Path
+    clock: Clock
+    """The time that its rows are written in: the machine's, or the server's."""
 
 
-def database_path(settings: Settings) -> Path:
-    """Return the SQLite file that the setting `database` names."""
-    return Path(settings.database.removeprefix(SQLITE))
+def database_path(settings: Settings) -> Path | None:
+    """Return the SQLite file that the setting `database` names; None when it names a server."""
+    if settings.database.startswith(SQLITE):
+        return Path(settings.database.removeprefix(SQLITE))
+    return None
 
 
-def open_store(settings: Settings, *, on_commit: OnCommit | None = None) -> Store:
-    """Open the database, migrated to this version's schema.
-
-    Raises:
-        SchemaRefused: it is newer than this version, damaged, or no database at all.
-        SettingsError: its key file is empty.
-    """
+def exists(settings: Settings) -> bool:
+    """Whether there is a database to look into; a server's always counts as one."""
     path = database_path(settings)
-    make_folder(path)
-    if not path.exists():
-        # Jobs hold URLs and metadata: for the owner's eyes. SQLite gives its other files the same mode.
-        path.touch(mode=0o600)
-    migrate_file(path)
-    secret = key_beside(path) if settings.secret_key is None else settings.secret_key.reveal()
-    return Store(
-        database=SQLiteDatabase(path, on_commit=on_commit), sealer=Sealer(secret), secret=secret, path=path
-    )
+    return path is None or path.exists()
 
 
-def migrate_file(path: Path) -> tuple[str, ...]:
-    """Bring a SQLite file to this version's schema; returns the revisions applied.
-
-    Raises:
-        SchemaRefused: it is newer than this version, damaged, or no database at all.
-    """
-    try:
-        with closing(open_engine(path).connect()) as connection:
-            with connection.begin():
-                state = inspect_schema(connection)
-            if state.pending:
-                with connection.begin():
-                    migrate(connection)
-            return state.pending
-    except DatabaseError as error:
-        raise SchemaRefused(f"{path} cannot be used as a database: {error.orig}") from error
-
-
-def make_folder(path: Path) -> None:
-    """Make the folder that a database file lies in.
-
-    Raises:
-        SettingsError: it cannot be made.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(
-            f"database: the folder {path.parent} cannot be made ({error.strerror}); name a file in another"
-        ) from error
-
-
-def lock_file(path: Path) -> ServingLock:
-    """Take the lock of whoever serves, or changes, a database file.
+def lock_store(settings: Settings) -> ServingLock | None:
+    """Take the lock that a SQLite file's one serving process holds; a server needs none.
 
     Raises:
         SchemaRefused: another process serves it.
-        SettingsError: the lock file beside it cannot be written.
+        SettingsError: the lock file cannot be written.
     """
-    make_folder(path)
-    lock = ServingLock(path)
-    try:
-        lock.acquire()
-    except OSError as error:
-        raise SettingsError(
-            f"database: {path} cannot be locked ({error.strerror}); name one in a folder that can be written"
-        ) from error
-    return lock
+    path = database_path(settings)
+    return None if path is None else lock_file(path)
+
+
+def inspect_store(settings: Settings) -> SchemaState:
+    """Tell how far the schema is behind; changes nothing.
+
+    Raises:
+        SchemaRefused: it is newer than this version, damaged, or no database at all.
+        StorageUnavailable: the server cannot be reached.
+    """
+    path = database_path(settings)
+    return inspect_server(settings.database) if path is None else inspect_file(path)
+
+
+def migrate_store(settings: Settings) -> tuple[str, ...]:
+    """Apply what the schema lacks, and return the revisions applied. Raises like `inspect_store`.
+
+    On SQLite only while nobody serves it; on PostgreSQL beside whoever does, since migrations only add.
+    """
+    path = database_path(settings)
+    return migrate_server(settings.database) if path is None else bring_up(path)
+
+
+def open_store(
+    settings: Settings,
+    *,
+    on_commit: OnCommit | None = None,
+    clock: Clock | None = None,
+    serving: bool = False,
+) -> Store:
+    """Open the database: a SQLite file migrated on the way, a server only when its schema is this version's.
+
+    Args:
+        settings: name it.
+        on_commit: told about each commit.
+        clock: the time to use; None takes the machine's for a file, the server's for a server.
+        serving: whether the caller has the lock of `lock_store`, and so may keep room on the disk.
+
+    Raises:
+        SchemaRefused: it is newer than this version, damaged, or no database at all; or a server's is older.
+        SettingsError: its key file is empty, or there is no key for a server's.
+        StorageUnavailable: the server cannot be reached.
+    """
+    path = database_path(settings)
+    if path is None:
+        return _open_server(settings, on_commit, clock)
+    make_file(path)
+    migrate_file(path)
+    secret = key_beside(path) if settings.secret_key is None else settings.secret_key.reveal()
+    return Store(
+        database=SQLiteDatabase(path, on_commit=on_commit, reserve_bytes=RESERVE_BYTES if serving else 0),
+        sealer=Sealer(secret),
+        secret=secret,
+        clock=clock or SystemClock(),
+    )
+
+
+def _open_server(settings: Settings, on_commit: OnCommit | None, clock: Clock | None) -> Store:
+    if settings.secret_key is None:  # `settings.load` refuses it earlier, and says from where
+        raise SettingsError("secret_key: PostgreSQL needs one; set MOTION_GATEWAY_SECRET_KEY")
+    pending = inspect_server(settings.database).pending
+    if pending:
+        numbers = ", ".join(revision.partition(" ")[0] for revision in pending)
+        behind = f"the database's schema lacks what this version needs (migrations {numbers})"
+        raise SchemaRefused(f"{behind}; run `motion-gateway migrate`, or start with `serve --migrate`")
+    secret = settings.secret_key.reveal()
+    database = PostgresDatabase(settings.database, local=clock or SystemClock(), on_commit=on_commit)
+    return Store(database=database, sealer=Sealer(secret), secret=secret, clock=clock or database.clock)

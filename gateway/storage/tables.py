@@ -26,6 +26,8 @@ metadata = MetaData(
     }
 )
 
+UNSETTLED = "state IN ('submitting','unknown')"
+
 jobs = Table(
     "jobs",
     metadata,
@@ -58,6 +60,12 @@ jobs = Table(
         sqlite_where=text("finished_at_ms IS NULL"),
         postgresql_where=text("finished_at_ms IS NULL"),
     ),
+    Index(
+        "ix_jobs_held",
+        "hold_until_ms",
+        sqlite_where=text("hold_until_ms IS NOT NULL"),
+        postgresql_where=text("hold_until_ms IS NOT NULL"),
+    ),
 )
 
 attempts = Table(
@@ -77,6 +85,33 @@ attempts = Table(
     ),
     Index("uq_attempts_job_id_number", "job_id", "number", unique=True),
     Index("ix_attempts_provider_ref", "provider", "ref"),
+    # Who may have made a run whose ref we lack: a handful among all the attempts there ever were.
+    Index(
+        "ix_attempts_unsettled",
+        "provider",
+        "account",
+        sqlite_where=text(UNSETTLED),
+        postgresql_where=text(UNSETTLED),
+    ),
+)
+
+adoptions = Table(
+    "adoptions",
+    metadata,
+    # Its key is what keeps two jobs from adopting one run at the same moment.
+    Column("provider", Text, primary_key=True),
+    Column("ref", Text, primary_key=True),
+    Column("attempt_id", String(40), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+)
+
+callback_inbox = Table(
+    "callback_inbox",
+    metadata,
+    Column("attempt_id", String(40), primary_key=True),
+    Column("digest", String(64), primary_key=True),
+    Column("ref", Text, nullable=False),
+    Column("received_at_ms", BigInteger, nullable=False),
 )
 
 events = Table(

@@ -2,6 +2,9 @@
 
 A claim takes a lease and raises the version. Whoever writes a result later must find that version still
 there (fencing): a worker that slept through its lease cannot overwrite what another did meanwhile.
+
+A lease that lapsed is free to every worker but its own holder, who may still be at it, however long it slept
+and wherever its clock jumped; the holder gives back by itself what it is not at (`release_lapsed`).
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ class Memo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Polls past the job's deadline that failed."""
     asked_ms: int = 0
     """When the provider was last asked, with an answer we could read."""
+    told: str = ""
+    """What the timeline was last told of looks for a lost submission, so that it is told of changes only."""
 
 
 class Claim(Struct, frozen=True, kw_only=True):
@@ -57,7 +62,8 @@ VERSIONS = 2**30
 _decode_memo = msgspec.json.Decoder(Memo).decode
 
 _INSERT = insert(tasks)
-_FREE = or_(tasks.c.leased_until_ms.is_(None), tasks.c.leased_until_ms < bindparam("now_ms"))
+_LAPSED = tasks.c.leased_until_ms < bindparam("now_ms")
+_FREE = or_(tasks.c.leased_until_ms.is_(None), and_(_LAPSED, tasks.c.leased_by != bindparam("holder")))
 # One kind a statement: the index on (kind, due_at_ms) then gives them in order, however many wait.
 _CANDIDATES = (
     select(tasks.c.kind, tasks.c.subject, tasks.c.due_at_ms)
@@ -95,6 +101,17 @@ _AGAIN = (
 )
 _EXTEND = update(tasks).where(_HELD).values(leased_until_ms=bindparam("until_ms"))
 _RELEASE = update(tasks).where(_HELD).values(leased_until_ms=None, leased_by=None)
+_RELEASE_LAPSED = (
+    update(tasks)
+    # What is leased was due: the index then spares all that lies in the future.
+    .where(
+        tasks.c.kind.in_([kind.value for kind in TaskKind]),
+        tasks.c.due_at_ms <= bindparam("now_ms"),
+        tasks.c.leased_by == bindparam("holder"),
+        _LAPSED,
+    )
+    .values(leased_until_ms=None, leased_by=None)
+)
 _RELEASE_ALL = (
     update(tasks).where(tasks.c.leased_by.is_not(None)).values(leased_until_ms=None, leased_by=None)
 )
@@ -103,6 +120,9 @@ _HURRY = (
     .where(tasks.c.kind == bindparam("of_kind"), tasks.c.subject == bindparam("of_subject"))
     .values(due_at_ms=bindparam("at_ms"))
 )
+_SHIFT = update(tasks).values(due_at_ms=tasks.c.due_at_ms + bindparam("delta_ms"))
+_SHIFT_FORWARD = _SHIFT.where(tasks.c.due_at_ms < bindparam("at_ms"))
+_SHIFT_BACK = _SHIFT.where(tasks.c.due_at_ms > bindparam("at_ms"))
 _DROP = delete(tasks).where(
     tasks.c.subject == bindparam("of_subject"), tasks.c.kind.in_(bindparam("kinds", expanding=True))
 )
@@ -145,7 +165,7 @@ def claim(
     """Lease up to `limit` due tasks, the longest due first."""
     due: list[tuple[int, str, str]] = []
     for kind in kinds:
-        asked = {"of_kind": kind.value, "now_ms": now_ms, "limit": limit}
+        asked = {"of_kind": kind.value, "now_ms": now_ms, "limit": limit, "holder": holder}
         due += [(row.due_at_ms, row.kind, row.subject) for row in connection.execute(_CANDIDATES, asked)]
     found: dict[str, list[str]] = {}
     for _, of_kind, subject in sorted(due)[:limit]:
@@ -202,6 +222,11 @@ def release(connection: Connection, claims: Sequence[Claim]) -> None:
         connection.execute(_RELEASE, _of(held))
 
 
+def release_lapsed(connection: Connection, *, holder: str, now_ms: int) -> int:
+    """Give back this holder's lapsed leases: after `extend`, those it is no longer at. Returns how many."""
+    return connection.execute(_RELEASE_LAPSED, {"holder": holder, "now_ms": now_ms}).rowcount
+
+
 def release_all(connection: Connection) -> int:
     """Give back every lease: only where it is certain that no other worker lives. Returns how many."""
     return connection.execute(_RELEASE_ALL).rowcount
@@ -211,6 +236,17 @@ def hurry(connection: Connection, kind: TaskKind, subject: str, *, at_ms: int) -
     """Make a task due at another time; False when there is none."""
     values = {"of_kind": kind.value, "of_subject": subject, "at_ms": at_ms}
     return connection.execute(_HURRY, values).rowcount == 1
+
+
+def shift_due(connection: Connection, *, delta_ms: int, at_ms: int) -> int:
+    """Move due times along with a wall clock that jumped. Returns how many moved.
+
+    Forward, what was due before `at_ms` was dated by the old clock and moves; what is dated later is either
+    new, or so far away that it comes early by the jump. Back, what lies in the future moves: what is new
+    among it comes early, which a poll, a try and a delivery can bear.
+    """
+    statement = _SHIFT_FORWARD if delta_ms > 0 else _SHIFT_BACK
+    return connection.execute(statement, {"delta_ms": delta_ms, "at_ms": at_ms}).rowcount
 
 
 def drop(connection: Connection, subject: str, kinds: Sequence[TaskKind]) -> None:

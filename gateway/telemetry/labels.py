@@ -16,8 +16,10 @@ CODES: Final = (
 )  # fmt: skip
 """The error codes of jobs; a test compares them with the contract's."""
 OPERATIONS: Final = ("submit", "poll", "cancel", "probe", "reconcile")
-OUTCOMES: Final = ("made", "unknown", "seen", "done", "missing", *CODES)
+OUTCOMES: Final = ("made", "withheld", "unknown", "seen", "done", "missing", *CODES)
 """What came of a call to a provider: its kind of success, or the error's code."""
+SETTLED: Final = ("adopted", "resubmitted", "failed", "expired", "cancelled", "late")
+"""What became of a submission whose outcome was unknown."""
 DELIVERY_OUTCOMES: Final = (
     "delivered", "gone", "throttled", "redirected", "http_error", "timeout", "tls", "connection", "blocked",
     "busy",
@@ -46,4 +48,5 @@ CODE: Final = Closed(CODES)
 OPERATION: Final = Closed(OPERATIONS)
 OUTCOME: Final = Closed(OUTCOMES)
 DELIVERY_OUTCOME: Final = Closed(DELIVERY_OUTCOMES)
+SETTLED_HOW: Final = Closed(SETTLED)
 METHOD: Final = Closed(METHODS)

@@ -28,6 +28,8 @@ from gateway.telemetry.labels import (
     OPERATION,
     OTHER,
     OUTCOME,
+    SETTLED,
+    SETTLED_HOW,
     STATUS,
     Closed,
 )
@@ -134,8 +136,14 @@ class Metrics:
             "provider", "operation",
         )  # fmt: skip
         self._unknown = self._counter(
-            "submissions_unknown", "Paid submissions whose outcome is unknown; never repeated.", "provider"
+            "submissions_unknown", "Paid submissions whose outcome was unknown when they ended.", "provider"
         )
+        self._settled = self._counter(
+            "submissions_settled",
+            "What became of them: adopted (their run was found), resubmitted (written off, at somebody's"
+            " risk), failed, expired, cancelled, late (their own answer came after all, perhaps as well).",
+            "provider", "how",
+        )  # fmt: skip
         self._unmapped = self._counter(
             "unmapped_status", "Polls that answered with a status word no table has.", "provider"
         )
@@ -149,6 +157,8 @@ class Metrics:
         )
         for provider in self._providers:  # from zero, so that the first one shows as an increase
             self._unknown.labels(provider)
+            for how in SETTLED:
+                self._settled.labels(provider, how)
             self._unmapped.labels(provider)
 
     def _declare_webhooks(self) -> None:
@@ -220,6 +230,10 @@ class Metrics:
     def submission_unknown(self, provider: str) -> None:
         """Count a paid submission of which nobody can tell whether it was made."""
         self._unknown.labels(self._provider(provider)).inc()
+
+    def submission_settled(self, provider: str, how: str) -> None:
+        """Count what became of such a submission; `how` is one of `labels.SETTLED`."""
+        self._settled.labels(self._provider(provider), SETTLED_HOW(how)).inc()
 
     def unmapped_status(self, provider: str) -> None:
         """Count a status word that no table has."""

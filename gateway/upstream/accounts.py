@@ -38,6 +38,10 @@ class Accounts:
         """Return the account of that name, or None when the settings no longer have it."""
         return self._accounts.get((provider, name))
 
+    def names(self) -> frozenset[tuple[str, str]]:
+        """Return (provider, account) of every account."""
+        return frozenset(self._accounts)
+
     def all(self) -> tuple[UpstreamAccount, ...]:
         """Return every account."""
         return tuple(self._accounts.values())

@@ -9,12 +9,15 @@ import msgspec
 from msgspec import Struct
 
 from gateway.clock import Clock
+from gateway.crash_points import Point, reach
 from gateway.jobs.job import Attempt
+from gateway.net import BeforeSend
 from gateway.upstream import classify
 from gateway.upstream.accounts import UpstreamAccount
 from gateway.upstream.client import Client, Reply
-from providers.contract.adapter import CallContext
-from providers.contract.exchange import HttpRequest
+from providers.contract.adapter import MOST_LOOKS, Adapter, CallContext, Sought
+from providers.contract.errors import ErrorCode, UnexpectedPayload, UpstreamError
+from providers.contract.exchange import HttpRequest, HttpResponse
 from providers.contract.motion import MotionRequest
 from providers.contract.spec import ModelSpec
 
@@ -43,14 +46,39 @@ class Called(Struct, Generic[R], frozen=True):
     spoken: Spoken
 
 
+class Looked(Struct, frozen=True):
+    """What a look for a lost submission came to, and what was said on the way."""
+
+    outcome: classify.Look
+    said: tuple[Spoken, ...]
+
+
+class Callback(Struct, frozen=True):
+    """Where a provider may report an attempt's end, and what it is to prove itself with there."""
+
+    url: str
+    secret: str
+
+
 class _Sent(Struct, frozen=True):
     wire: HttpRequest
     reply: Reply
     at_ms: int
+    callback: Callback | None
 
 
 OnCall = Callable[[str, str, str, float], None]
 """Told about each call: provider, operation, outcome, seconds."""
+
+CallbackOf = Callable[[Adapter, str], Callback | None]
+"""(adapter, attempt id) -> the attempt's callback; None where there is to be none."""
+
+CALLBACK_MASK = "********"
+
+
+def no_callback(_adapter: Adapter, _attempt_id: str) -> Callback | None:
+    """Want no callbacks."""
+    return None
 
 
 class Calls:
@@ -61,9 +89,19 @@ class Calls:
         clock: stamps the exchanges.
         redact: takes secrets out of a text.
         on_call: counts.
+        callback_of: gives each submission its callback.
     """
 
-    def __init__(self, client: Client, clock: Clock, redact: Callable[[str], str], on_call: OnCall) -> None:
+    def __init__(
+        self,
+        client: Client,
+        clock: Clock,
+        redact: Callable[[str], str],
+        on_call: OnCall,
+        *,
+        callback_of: CallbackOf = no_callback,
+    ) -> None:
+        self._callback_of = callback_of
         self._client = client
         self._clock = clock
         self._redact = redact
@@ -73,13 +111,27 @@ class Calls:
         self, account: UpstreamAccount, request: MotionRequest, model: ModelSpec, attempt: Attempt
     ) -> HttpRequest:
         """Build the paid call without making it, so that what cannot be built is known before the intent."""
-        return account.adapter.build_submit(request, _context(model, attempt))
+        context = _context(model, attempt, self._callback_of(account.adapter, attempt.id))
+        return account.adapter.build_submit(request, context)
 
     async def submit(
-        self, account: UpstreamAccount, wire: HttpRequest, attempt: Attempt
+        self, account: UpstreamAccount, wire: HttpRequest, attempt: Attempt, *, before_send: BeforeSend
     ) -> Called[classify.Submission]:
-        """Make the paid call, once. Its intent must be committed before."""
-        sent = await self._send(account, wire, attempt, account.adapter.spec.submit_timeout_s)
+        """Make the paid call, once. Its intent must be committed before.
+
+        Args:
+            account: who pays.
+            wire: the call, built before.
+            attempt: the intent.
+            before_send: asked when the connection stands; when it raises, nothing is sent.
+        """
+
+        async def last_check() -> None:
+            await before_send()
+            reach(Point.SUBMIT_BEFORE_SEND)
+
+        timeout_s = account.adapter.spec.submit_timeout_s
+        sent = await self._send(account, wire, attempt, timeout_s, before_send=last_check)
         return self._called("submit", account, sent, classify.submission(account.adapter, sent.reply))
 
     async def poll(
@@ -103,6 +155,38 @@ class Calls:
         sent = await self._send(account, wire, attempt, adapter.spec.poll_timeout_s)
         return self._called("cancel", account, sent, classify.cancelling(adapter, sent.reply))
 
+    async def reconcile(
+        self, account: UpstreamAccount, model: ModelSpec, attempt: Attempt, sought: Sought
+    ) -> Looked:
+        """Look for a submission whose outcome is unknown, by free requests. One failed call ends the look.
+
+        Raises:
+            LookupError: the adapter has no way to look.
+        """
+        adapter = account.adapter
+        if adapter.reconcile is None:
+            raise LookupError(f"{adapter.spec.name} has no way to look for a lost submission")
+        said: list[Spoken] = []
+        look = adapter.reconcile(_context(model, attempt), sought)
+        try:
+            wire = next(look)
+            for _ in range(MOST_LOOKS):
+                if wire.paid:
+                    return _doubtful(said, "the adapter's look asks for a paid request")
+                sent = await self._send(account, wire, attempt, adapter.spec.poll_timeout_s)
+                called = self._called("reconcile", account, sent, classify.looked(adapter, sent.reply))
+                said.append(called.spoken)
+                if isinstance(called.outcome, classify.Trouble):
+                    return Looked(called.outcome, tuple(said))
+                wire = look.send(_answer(sent))
+        except StopIteration as seen:
+            return Looked(classify.Sighted(seen.value), tuple(said))
+        except UnexpectedPayload as error:
+            return _doubtful(said, f"an answer cannot be read: {error}")
+        finally:
+            look.close()
+        return _doubtful(said, f"the adapter's look wants more than {MOST_LOOKS} requests")
+
     async def probe(self, account: UpstreamAccount) -> Reply | None:
         """Make the free call that proves the key; None when the provider has none."""
         adapter = account.adapter
@@ -113,11 +197,19 @@ class Calls:
         )
 
     async def _send(
-        self, account: UpstreamAccount, wire: HttpRequest, attempt: Attempt, timeout_s: float
+        self,
+        account: UpstreamAccount,
+        wire: HttpRequest,
+        attempt: Attempt,
+        timeout_s: float,
+        *,
+        before_send: BeforeSend | None = None,
     ) -> _Sent:
         at_ms = self._clock.now_ms()
-        reply = await self._client.send(account, wire, timeout_s=timeout_s, options=attempt.options)
-        return _Sent(wire, reply, at_ms)
+        reply = await self._client.send(
+            account, wire, timeout_s=timeout_s, options=attempt.options, before_send=before_send
+        )
+        return _Sent(wire, reply, at_ms, self._callback_of(account.adapter, attempt.id))
 
     def _called(self, operation: str, account: UpstreamAccount, sent: _Sent, outcome: R) -> Called[R]:
         word, reply = _word(outcome), sent.reply
@@ -131,15 +223,44 @@ class Calls:
             at_ms=sent.at_ms,
             duration_ms=round(reply.duration_s * 1000),
             outcome=word,
-            request=self._redact(f"{sent.wire.method} {sent.wire.target}{body}")[:STORED_CHARACTERS],
+            request=self._kept(sent, f"{sent.wire.method} {sent.wire.target}{body}"),
             status=None if reply.response is None else reply.response.status,
-            response=self._redact(answer)[:STORED_CHARACTERS],
+            response=self._kept(sent, answer),
         )
         return Called(outcome, spoken)
 
+    def _kept(self, sent: _Sent, text: str) -> str:
+        return self._redact(_without(sent.callback, text))[:STORED_CHARACTERS]
 
-def _context(model: ModelSpec, attempt: Attempt) -> CallContext:
-    return CallContext(model=model, attempt_id=attempt.id, options=attempt.options, ref=attempt.ref or "")
+
+def _context(model: ModelSpec, attempt: Attempt, callback: Callback | None = None) -> CallContext:
+    return CallContext(
+        model=model,
+        attempt_id=attempt.id,
+        options=attempt.options,
+        ref=attempt.ref or "",
+        callback_url="" if callback is None else callback.url,
+        callback_secret="" if callback is None else callback.secret,
+    )
+
+
+def _without(callback: Callback | None, text: str) -> str:
+    """Take a callback's secrets out of a text that the job's owner reads: they are the provider's to use."""
+    if callback is None:
+        return text
+    token = callback.url.rpartition("/")[2]
+    return text.replace(callback.secret, CALLBACK_MASK).replace(token, CALLBACK_MASK)
+
+
+def _answer(sent: _Sent) -> HttpResponse:
+    if sent.reply.response is None:
+        raise AssertionError("unreachable: no answer is trouble")
+    return sent.reply.response
+
+
+def _doubtful(said: list[Spoken], message: str) -> Looked:
+    error = UpstreamError(code=ErrorCode.PROVIDER_CONTRACT, message=message)
+    return Looked(classify.Trouble(error=error), tuple(said))
 
 
 def _word(outcome: object) -> str:

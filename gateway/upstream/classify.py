@@ -1,8 +1,8 @@
 """What came of a call, as pure functions.
 
-The rule for money: a submission was NOT made if, and only if, no connection ever stood, or the answer is a
-definite 4xx. A 3xx and a 408 say nothing definite; a 5xx, a time-out, a reset and an unreadable 2xx may all
-hide an accepted job. What is not certain is `Unknown`, and is never repeated.
+The rule for money: a submission was NOT made if, and only if, no connection ever stood, or our own last check
+withheld it, or the answer is a definite 4xx. A 3xx and a 408 say nothing definite; a 5xx, a time-out, a reset
+and an unreadable 2xx may all hide an accepted job. What is not certain is `Unknown`, and is never repeated.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from providers.contract.adapter import Adapter
 from providers.contract.errors import ErrorCode, UnexpectedPayload, UpstreamError
 from providers.contract.exchange import HttpResponse
 from providers.contract.normalize import Update, classify, normalize
+from providers.contract.report import Sighting
 
 
 class Made(Struct, frozen=True):
@@ -30,13 +31,19 @@ class NotMade(Struct, frozen=True, kw_only=True):
     """The reply's Retry-After, unread."""
 
 
+class Withheld(Struct, frozen=True):
+    """Nothing was made, for certain: our own last check said no, with the connection in hand."""
+
+    reason: str
+
+
 class Unknown(Struct, frozen=True):
     """It may have been made."""
 
     reason: str
 
 
-Submission = Made | NotMade | Unknown
+Submission = Made | NotMade | Withheld | Unknown
 
 
 class Seen(Struct, frozen=True):
@@ -66,13 +73,19 @@ class Done(Struct, frozen=True):
 Cancelling = Done | Missing | Trouble
 
 
+class Sighted(Struct, frozen=True):
+    """A look for a lost submission that came to its end."""
+
+    sightings: tuple[Sighting, ...]
+
+
+Look = Sighted | Trouble
+
+
 def submission(adapter: Adapter, reply: Reply) -> Submission:
     """Say what came of a paid call."""
     if reply.response is None:
-        if not reply.connected:
-            message = f"no connection: {reply.failure}"
-            return NotMade(error=UpstreamError(code=ErrorCode.PROVIDER_UNAVAILABLE, message=message))
-        return Unknown(f"no answer after the request went out: {reply.failure}")
+        return _unanswered(reply)
     response = reply.response
     if response.successful:
         try:
@@ -82,6 +95,15 @@ def submission(adapter: Adapter, reply: Reply) -> Submission:
     if 400 <= response.status < 500 and response.status != 408:
         return NotMade(error=_error(adapter, response), retry_after=response.headers.get("retry-after"))
     return Unknown(f"the provider answered {response.status}, which does not say whether it took the job")
+
+
+def _unanswered(reply: Reply) -> Submission:
+    if not reply.connected:
+        message = f"no connection: {reply.failure}"
+        return NotMade(error=UpstreamError(code=ErrorCode.PROVIDER_UNAVAILABLE, message=message))
+    if reply.withheld:
+        return Withheld(reply.failure)
+    return Unknown(f"no answer after the request went out: {reply.failure}")
 
 
 def poll(adapter: Adapter, reply: Reply, *, allow_http: bool) -> Poll:
@@ -109,6 +131,11 @@ def cancelling(adapter: Adapter, reply: Reply) -> Cancelling:
     if response.status == 404:
         return Missing()
     return Trouble(error=_error(adapter, response), retry_after=response.headers.get("retry-after"))
+
+
+def looked(adapter: Adapter, reply: Reply) -> Done | Missing | Trouble:
+    """Say what came of one question of a look. A 404 is an answer: that run is not there."""
+    return cancelling(adapter, reply)
 
 
 def _no_answer(reply: Reply) -> Trouble:

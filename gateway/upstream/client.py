@@ -9,7 +9,7 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from gateway.net import DEADLINE_S, DIAL, FRESH, Dial, read_whole
+from gateway.net import BEFORE_SEND, DEADLINE_S, DIAL, FRESH, BeforeSend, Dial, read_whole
 from gateway.upstream.accounts import UpstreamAccount
 from providers.contract.exchange import HttpRequest, HttpResponse
 from providers.contract.reading import MAX_BYTES
@@ -24,7 +24,9 @@ class Reply(Struct, frozen=True, kw_only=True):
     response: HttpResponse | None
     failure: str = ""
     connected: bool
-    """Whether a connection ever stood, and so whether the request may have been read."""
+    """Whether a connection ever stood, and so whether the request may have been read, unless withheld."""
+    withheld: bool = False
+    """The last check before sending did not say yes: nothing was written, for certain."""
     duration_s: float
 
 
@@ -46,20 +48,40 @@ class Client:
         self._timer = timer
 
     async def send(
-        self, account: UpstreamAccount, request: HttpRequest, *, timeout_s: float, options: Mapping[str, str]
+        self,
+        account: UpstreamAccount,
+        request: HttpRequest,
+        *,
+        timeout_s: float,
+        options: Mapping[str, str],
+        before_send: BeforeSend | None = None,
     ) -> Reply:
-        """Send, and read the whole answer within `timeout_s`. Never raises for what the other side does."""
+        """Send, and read the whole answer within `timeout_s`. Never raises for what the other side does.
+
+        Args:
+            account: whose credentials are sent.
+            request: what is sent.
+            timeout_s: for the whole call, `before_send` included.
+            options: the adapter's, as frozen on the attempt.
+            before_send: asked once the connection stands; when it raises, not a byte is written.
+        """
         dial = Dial()
         started = self._timer()
         response, failure = None, ""
         try:
-            response = await self._exchange(account, request, options, dial, timeout_s)
+            response = await self._exchange(
+                account, request, options, {DIAL: dial, DEADLINE_S: timeout_s, BEFORE_SEND: before_send}
+            )
         except httpx.HTTPError as error:
             failure = str(error) or type(error).__name__
         except (httpx.InvalidURL, UnicodeError) as error:  # it could not even be written down
             failure = type(error).__name__  # a UnicodeError holds the header, and so the key
         return Reply(
-            response=response, failure=failure, connected=dial.connected, duration_s=self._timer() - started
+            response=response,
+            failure=failure,
+            connected=dial.connected,
+            withheld=dial.withheld,
+            duration_s=self._timer() - started,
         )
 
     async def _exchange(
@@ -67,8 +89,7 @@ class Client:
         account: UpstreamAccount,
         request: HttpRequest,
         options: Mapping[str, str],
-        dial: Dial,
-        timeout_s: float,
+        extensions: Mapping[str, object],
     ) -> HttpResponse:
         spec = account.adapter.spec
         auth = spec.auth_for(options)
@@ -87,7 +108,7 @@ class Client:
             headers=headers,
             content=content,
             # A stale keep-alive connection would put a paid request in doubt for nothing.
-            extensions={DIAL: dial, FRESH: request.paid, DEADLINE_S: timeout_s},
+            extensions={**extensions, FRESH: request.paid},
         )
         reply = await self._transport.handle_async_request(wire)
         body = _without(account.api_key.reveal(), await read_whole(reply, MAX_BYTES))

@@ -2,14 +2,19 @@
 
 The job is looked at first: one that has succeeded meanwhile is a success, not a loss, and a cancel may
 destroy finished output. Where the provider cannot stop a run, the job ends all the same, and says that it may
-be billed.
+be billed; the run is polled on, slowly, until the provider says what it cost.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from gateway.crash_points import Point, reach
 from gateway.jobs import transitions
-from gateway.jobs.job import Attempt, AttemptState, latest
+from gateway.jobs.job import Attempt, AttemptState, Job, latest
 from gateway.jobs.schedule import backoff_s, retry_after_s
+from gateway.jobs.transitions import Step
+from gateway.routing import pacing
 from gateway.service.dispatch import JobTask
 from gateway.service.record import Decide
 from gateway.storage.exchanges import Exchange
@@ -45,7 +50,13 @@ class Cancel:
         model = None if account is None else account.adapter.spec.model(task.job.request.model)
         if account is None or model is None:
             _log.error("cancel.no_account", job_id=task.job.id, provider=attempt.provider)
-            await self._end(task, attempt, None, may_bill=True)
+            now_ms = tools.clock.now_ms()
+            await self._end(
+                task,
+                attempt,
+                None,
+                lambda job, found: transitions.cancelled_upstream(job, found, now_ms=now_ms, may_bill=True),
+            )
             return
         if not await self._already_over(task, attempt, account, model):
             await self._ask(task, attempt, account, model)
@@ -60,7 +71,7 @@ class Cancel:
         if isinstance(outcome, Trouble):
             if task.claim.tries + 1 >= MOST_TRIES:
                 return False  # better cancelled unseen than left to run and bill
-            await self._again(task, attempt, outcome, said)
+            await self._again(task, attempt, account, outcome, said)
             return True
         if not isinstance(outcome, Seen) or outcome.update.status is None or outcome.update.drift:
             return False
@@ -79,23 +90,26 @@ class Cancel:
         called = await self._tools.calls.cancel(account, model, attempt)
         cancel = account.adapter.spec.cancel
         if called is None or cancel is None:
-            await self._end(task, attempt, None, may_bill=True)
+            await self._leave(task, attempt, account, None)
             return
+        reach(Point.CANCEL_AFTER_RESPONSE)
         said = exchange(task.job.id, attempt.id, called.spoken)
         outcome: Cancelling = called.outcome
         match outcome:
             case Done():
-                await self._end(task, attempt, said, may_bill=not cancel.stops)
+                await self._stopped(task, attempt, account, said, for_certain=cancel.stops)
             case Missing():
                 # Where the ref goes with the cancel, this is an earlier try of ours that got through.
-                await self._end(task, attempt, said, may_bill=not cancel.ref_gone)
+                await self._stopped(task, attempt, account, said, for_certain=cancel.ref_gone)
             case Trouble():
-                await self._again(task, attempt, outcome, said)
+                await self._again(task, attempt, account, outcome, said)
 
-    async def _again(self, task: JobTask, attempt: Attempt, trouble: Trouble, said: Exchange) -> None:
+    async def _again(
+        self, task: JobTask, attempt: Attempt, account: UpstreamAccount, trouble: Trouble, said: Exchange
+    ) -> None:
         tools, tries = self._tools, task.claim.tries + 1
         if tries >= MOST_TRIES:
-            await self._end(task, attempt, said, may_bill=True)
+            await self._leave(task, attempt, account, said)
             return
         now_ms = tools.clock.now_ms()
         own_s = backoff_s(tries, first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S, spread=tools.spread())
@@ -104,11 +118,46 @@ class Cancel:
         _log.warning("cancel.trouble", job_id=task.job.id, code=trouble.error.code, tries=tries)
         await persist(lambda: tools.record.result(task.claim, nothing, exchange=said, then=due))
 
-    async def _end(self, task: JobTask, attempt: Attempt, said: Exchange | None, *, may_bill: bool) -> None:
+    async def _stopped(
+        self, task: JobTask, attempt: Attempt, account: UpstreamAccount, said: Exchange, *, for_certain: bool
+    ) -> None:
+        if not for_certain:
+            await self._leave(task, attempt, account, said)
+            return
         now_ms = self._tools.clock.now_ms()
-        decide: Decide = on_attempt(
-            attempt.id,
-            (AttemptState.ACCEPTED,),
-            lambda job, found: transitions.cancelled_upstream(job, found, now_ms=now_ms, may_bill=may_bill),
+        await self._end(
+            task,
+            attempt,
+            said,
+            lambda job, found: transitions.cancelled_upstream(job, found, now_ms=now_ms),
         )
+
+    async def _leave(
+        self, task: JobTask, attempt: Attempt, account: UpstreamAccount, said: Exchange | None
+    ) -> None:
+        """End the job and leave the run to itself: it is polled on for what it costs."""
+        now_ms = self._tools.clock.now_ms()
+        delay_s = pacing.late_poll_s(
+            account.adapter.spec.poll,
+            since_accepted_s=(now_ms - (attempt.accepted_at_ms or now_ms)) / 1000,
+            scale=account.poll_scale,
+            spread=self._tools.spread(),
+        )
+        poll_at_ms = now_ms + round(delay_s * 1000)
+        await self._end(
+            task,
+            attempt,
+            said,
+            lambda job, found: transitions.runs_on(job, found, now_ms=now_ms, poll_at_ms=poll_at_ms),
+        )
+
+    async def _end(
+        self,
+        task: JobTask,
+        attempt: Attempt,
+        said: Exchange | None,
+        change: Callable[[Job, Attempt], Step],
+    ) -> None:
+        decide: Decide = on_attempt(attempt.id, (AttemptState.ACCEPTED,), change)
         await persist(lambda: self._tools.record.result(task.claim, decide, exchange=said))
+        reach(Point.CANCEL_AFTER_COMMIT)

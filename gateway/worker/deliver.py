@@ -6,6 +6,7 @@ deduplicate by the id, as Standard Webhooks has it.
 
 from __future__ import annotations
 
+from gateway.crash_points import Point, reach
 from gateway.errors import SettingsError
 from gateway.service.dispatch import DeliveryTask
 from gateway.settings.model import Webhooks
@@ -50,6 +51,7 @@ class Deliver:
         )
         sent = await self._sender.send(url=delivery.url, headers=headers, body=delivery.body)
         if sent.outcome is not Outcome.BUSY:
+            reach(Point.WEBHOOK_AFTER_SEND)
             await self._log_try(task, sent, at_ms)
             return
         due = self._due(task, sent, tries=task.claim.tries)
@@ -71,6 +73,7 @@ class Deliver:
             detail=sent.detail,
         )
         held = await persist(lambda: tools.dispatch.delivered(task.claim, tried, state=state, due=due))
+        reach(Point.WEBHOOK_AFTER_COMMIT)
         tools.metrics.webhook_attempt(sent.outcome)
         if state == "delivered":
             tools.metrics.webhook_lag_seconds.observe((tools.clock.now_ms() - delivery.created_at_ms) / 1000)

@@ -3,6 +3,10 @@
 A lane is one kind of work with its own limit, so that slow receivers never keep paid jobs waiting. A step
 that fails in a way nobody foresaw is logged and its task given back, due later: nothing is lost, and a
 submit that failed after its intent is found `submitting` and held.
+
+What is due is due by the wall clock, which may jump. Nothing is claimed or swept before a jump was noticed;
+the only worker of a database then moves what waits along, so that polls neither stand still nor all come at
+once. Deadlines and holds stay where they are: they are instants that were promised.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from gateway.jobs.transitions import TaskKind
 from gateway.service.dispatch import Dispatch
 from gateway.storage.tasks import Claim, Due
 from gateway.telemetry import Metrics, bound, get_logger
+from gateway.worker.clock_jumps import ClockWatch, Jump
 
 _log = get_logger("gateway.worker")
 
@@ -73,6 +78,8 @@ class Worker:
         heartbeat_s: between two extensions of the leases, seconds.
         idle_s: longest sleep between two looks, seconds.
         stop_s: how long `stop` waits for what is under way, seconds.
+        sole_worker: whether no other process can work on this database; another's clock did not jump.
+        on_jump: told that the wall clock jumped.
     """
 
     def __init__(
@@ -85,6 +92,8 @@ class Worker:
         heartbeat_s: float,
         idle_s: float,
         stop_s: float,
+        sole_worker: bool = False,
+        on_jump: Callable[[], None] = lambda: None,
     ) -> None:
         self._dispatch = dispatch
         self._clock = clock
@@ -93,6 +102,11 @@ class Worker:
         self._heartbeat_s = heartbeat_s
         self._idle_s = idle_s
         self._stop_s = stop_s
+        self._sole_worker = sole_worker
+        self._on_jump = on_jump
+        self._watch = ClockWatch(clock)
+        self._jumps: list[Jump] = []
+        self._heeding = asyncio.Lock()
         self._under_way: dict[asyncio.Task[None], Claim] = {}
         self._lanes: list[asyncio.Task[None]] = []
         self._duties: list[asyncio.Task[None]] = []
@@ -141,6 +155,7 @@ class Worker:
             wake.clear()
             room = lane.limit - len(active)
             try:
+                await self._heed_clock()
                 tasks = await lane.claim(room) if room else []
                 pause_s = 0.0 if tasks else await self._until_due(lane.kinds)
             except StorageUnavailable as error:
@@ -152,7 +167,7 @@ class Worker:
             if self._stopping.is_set():  # nothing is begun any more: a paid call would be cut off
                 await self._release([claimed.claim for claimed in tasks])
                 return
-            for claimed in self._not_under_way(tasks):
+            for claimed in tasks:
                 running = asyncio.create_task(self._carry_out(lane, claimed))
                 self._under_way[running] = claimed.claim
                 active.add(running)
@@ -163,11 +178,6 @@ class Worker:
             elif pause_s > 0:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(wake.wait(), pause_s)
-
-    def _not_under_way(self, tasks: list[T]) -> list[T]:
-        """Leave alone what this process is still at: only the extension of its lease failed."""
-        busy = {(claim.kind, claim.subject) for claim in self._under_way.values()}
-        return [claimed for claimed in tasks if (claimed.claim.kind, claimed.claim.subject) not in busy]
 
     async def _until_due(self, kinds: Sequence[TaskKind]) -> float:
         """Return seconds to sleep: until the next task is due, `idle_s` at most, never nothing."""
@@ -203,23 +213,37 @@ class Worker:
         _log.warning("worker.given_back", tasks=len(claims))
 
     async def _heartbeat(self) -> None:
-        claims = list(self._under_way.values())
-        if claims:
-            for lost in await self._dispatch.heartbeat(claims):
-                if not any(claim is lost for claim in self._under_way.values()):
-                    continue  # done meanwhile
-                # Its result will be refused; a paid call under way cannot be recalled, and is left to end.
-                _log.warning("worker.lease_gone", task=lost.kind, subject=lost.subject)
+        for lost in await self._dispatch.heartbeat(list(self._under_way.values())):
+            if not any(claim is lost for claim in self._under_way.values()):
+                continue  # done meanwhile
+            # Its result will be refused; a paid call under way cannot be recalled, and is left to end.
+            _log.warning("worker.lease_gone", task=lost.kind, subject=lost.subject)
 
     async def _repeat(self, interval_s: float, work: Duty) -> None:
         while True:
             try:
+                await self._heed_clock()
                 await work()
             except StorageUnavailable as error:
                 _log.error("worker.storage", error=str(error))
             except Exception as error:  # noqa: BLE001  (a duty that failed once is tried again)
                 _log.exception("worker.duty_failed", error=str(error))
             await asyncio.sleep(interval_s)
+
+    async def _heed_clock(self) -> None:
+        """Notice a jump of the wall clock before anything is done by it."""
+        async with self._heeding:
+            jump = self._watch.look()
+            if jump is not None:
+                _log.warning("clock.jumped", seconds=jump.delta_ms / 1000)
+                self._on_jump()
+                if self._sole_worker:
+                    self._jumps.append(jump)
+            while self._jumps:
+                first = self._jumps[0]
+                moved = await self._dispatch.shift_due(first.delta_ms, at_ms=first.at_ms)
+                _log.warning("clock.heeded", seconds=first.delta_ms / 1000, tasks=moved)
+                self._jumps.pop(0)
 
     async def _measure_lag(self) -> None:
         while True:

@@ -3,12 +3,16 @@
 Only a reply that can be read says anything about the job: a failed call, an HTML page and an unknown word
 leave it where it is, until its deadline. A poll that found no change writes nothing but its next due time,
 in one batch with others.
+
+A run that outlives its job, since no cancel could stop it, is asked about too, ever more seldom, until the
+provider says how it ended and what it cost, or until it cannot be running any more.
 """
 
 from __future__ import annotations
 
 from msgspec.structs import replace
 
+from gateway.crash_points import Point, reach
 from gateway.jobs import transitions
 from gateway.jobs.job import Attempt, AttemptState, Job, latest
 from gateway.jobs.schedule import backoff_s, retry_after_s
@@ -23,6 +27,7 @@ from gateway.upstream.accounts import UpstreamAccount
 from gateway.upstream.classify import Missing, Seen, Trouble
 from gateway.worker.tools import Tools, exchange, nothing, on_attempt, persist
 from providers.contract.normalize import Update
+from providers.contract.status import JobStatus
 
 _log = get_logger("gateway.worker")
 
@@ -53,6 +58,9 @@ class Poll:
         account = tools.accounts.get(attempt.provider, attempt.account)
         model = None if account is None else account.adapter.spec.model(task.job.request.model)
         if account is None or model is None:
+            if task.job.state.status.terminal:
+                await self._give_up(task, attempt, "its account is gone", None)
+                return
             _log.error(
                 "poll.no_account", job_id=task.job.id, provider=attempt.provider, account=attempt.account
             )
@@ -60,6 +68,7 @@ class Poll:
             return
         tools.metrics.poll_lag_seconds.observe(max(0, tools.clock.now_ms() - task.claim.due_at_ms) / 1000)
         called = await tools.calls.poll(account, model, attempt)
+        reach(Point.POLL_AFTER_RESPONSE)
         said = exchange(task.job.id, attempt.id, called.spoken)
         match called.outcome:
             case Seen(update):
@@ -67,7 +76,7 @@ class Poll:
             case Missing():
                 await self._missing(task, attempt, account, said)
             case Trouble() as trouble:
-                await self._trouble(task, account, trouble, said)
+                await self._trouble(task, attempt, account, trouble, said)
 
     async def _seen(
         self, task: JobTask, attempt: Attempt, account: UpstreamAccount, update: Update, said: Exchange
@@ -78,31 +87,37 @@ class Poll:
             tools.metrics.unmapped_status(attempt.provider)
             if update.provider_status != attempt.provider_status:
                 _log.warning("poll.unmapped_status", job_id=task.job.id, word=update.provider_status)
+        late, overdue = task.job.state.status.terminal, now_ms >= _limit_ms(task, attempt, account)
+        if late and update.status is JobStatus.CANCELLED and _detaches(account):
+            update = replace(update, status=None)  # our own cancel, which says nothing of the run behind it
         doubted = task.claim.memo.doubted + 1
         if update.drift and doubted < DOUBTED_POLLS:
             _log.warning("poll.doubted", job_id=task.job.id, times=doubted)
-            if now_ms >= task.job.state.deadline_at_ms:
-                await self._overdue(task, said)
+            if overdue:
+                await self._overdue(task, attempt, said)
                 return
             due = self._due(task, account, attempt, memo=replace(memo, doubted=doubted))
             await persist(lambda: tools.record.result(task.claim, nothing, exchange=said, then=due))
             return
         decide = _observed(attempt.id, update, account, now_ms)
         step = decide(task.job, task.attempts)
-        if not step.job.state.status.terminal and now_ms >= task.job.state.deadline_at_ms:
-            await self._overdue(task, said)
+        over = step.attempt is not None and step.attempt.state is not AttemptState.ACCEPTED
+        ended = over or (step.job.state.status.terminal and not late)
+        if overdue and not ended:
+            await self._overdue(task, attempt, said)
             return
         due = self._due(task, account, attempt, memo=memo, slow=update.slow)
         if not step.events:
             progress = None if step.job.progress == task.job.progress else step.job.progress
             await tools.dispatch.unchanged(due, progress=progress)
             return
-        ended = step.job.state.status.terminal
-        if ended and task.claim.memo.asked_ms:
+        if ended and not late and task.claim.memo.asked_ms:
             # The end lies somewhere since the last look, so this is an upper bound.
             tools.metrics.detection_lag_seconds.observe((now_ms - task.claim.memo.asked_ms) / 1000)
         then = None if ended else due
         await persist(lambda: tools.record.result(task.claim, decide, exchange=said, then=then))
+        if ended:
+            reach(Point.POLL_AFTER_COMMIT)
 
     async def _missing(
         self, task: JobTask, attempt: Attempt, account: UpstreamAccount, said: Exchange
@@ -115,8 +130,8 @@ class Poll:
             decide = _lost(attempt.id, account, now_ms)
             await persist(lambda: tools.record.result(task.claim, decide, exchange=said))
             return
-        if now_ms >= task.job.state.deadline_at_ms:
-            await self._overdue(task, said)
+        if now_ms >= _limit_ms(task, attempt, account):
+            await self._overdue(task, attempt, said)
             return
         due = self._due(
             task, account, attempt, memo=replace(memo, missing=missing, missing_since_ms=since_ms)
@@ -124,12 +139,13 @@ class Poll:
         await persist(lambda: tools.record.result(task.claim, nothing, exchange=said, then=due))
 
     async def _trouble(
-        self, task: JobTask, account: UpstreamAccount, trouble: Trouble, said: Exchange
+        self, task: JobTask, attempt: Attempt, account: UpstreamAccount, trouble: Trouble, said: Exchange
     ) -> None:
         tools, now_ms = self._tools, self._tools.clock.now_ms()
-        late = now_ms - task.job.state.deadline_at_ms
+        limit_ms = _limit_ms(task, attempt, account)
+        late = now_ms - limit_ms
         if late >= 0 and task.claim.memo.late >= LAST_LOOKS - 1:
-            await self._overdue(task, said)
+            await self._overdue(task, attempt, said)
             return
         tries = task.claim.tries + 1
         floor_s = account.adapter.spec.poll.floor_s * account.poll_scale
@@ -146,7 +162,7 @@ class Poll:
         )
         due = Due(
             claim=task.claim,
-            due_at_ms=_by_deadline(task, now_ms, now_ms + delay_ms),
+            due_at_ms=_by_limit(limit_ms, now_ms, now_ms + delay_ms),
             tries=tries,
             memo=replace(memo, late=memo.late + 1) if late >= 0 else memo,
         )
@@ -162,20 +178,23 @@ class Poll:
         self, task: JobTask, account: UpstreamAccount, attempt: Attempt, *, memo: Memo, slow: bool = False
     ) -> Due:
         now_ms = self._tools.clock.now_ms()
-        accepted_at_ms = attempt.accepted_at_ms or now_ms
-        delay_s = pacing.next_poll_s(
-            account.adapter.spec.poll,
-            since_accepted_s=(now_ms - accepted_at_ms) / 1000,
-            slow=slow,
-            scale=account.poll_scale,
-            spread=self._tools.spread(),
-            retry_after_s=None,
-        )
-        due_at_ms = _by_deadline(task, now_ms, now_ms + round(delay_s * 1000))
+        poll, scale, spread = account.adapter.spec.poll, account.poll_scale, self._tools.spread()
+        since_s = (now_ms - (attempt.accepted_at_ms or now_ms)) / 1000
+        if task.job.state.status.terminal:
+            delay_s = pacing.late_poll_s(poll, since_accepted_s=since_s, scale=scale, spread=spread)
+        else:
+            delay_s = pacing.next_poll_s(
+                poll, since_accepted_s=since_s, slow=slow, scale=scale, spread=spread, retry_after_s=None
+            )
+        limit_ms = _limit_ms(task, attempt, account)
+        due_at_ms = _by_limit(limit_ms, now_ms, now_ms + round(delay_s * 1000))
         return Due(claim=task.claim, due_at_ms=due_at_ms, memo=memo)
 
-    async def _overdue(self, task: JobTask, said: Exchange) -> None:
-        """End a job whose last look, at its deadline, found it unfinished."""
+    async def _overdue(self, task: JobTask, attempt: Attempt, said: Exchange) -> None:
+        """End a job whose last look, at its deadline, found it unfinished; or give up a run beyond that."""
+        if task.job.state.status.terminal:
+            await self._give_up(task, attempt, "the provider did not say how it ended", said)
+            return
         now_ms = self._tools.clock.now_ms()
         await persist(
             lambda: self._tools.record.result(
@@ -185,11 +204,34 @@ class Poll:
             )
         )
 
+    async def _give_up(self, task: JobTask, attempt: Attempt, reason: str, said: Exchange | None) -> None:
+        """Ask no more about a run whose job has ended."""
+        now_ms = self._tools.clock.now_ms()
+        decide = on_attempt(
+            attempt.id,
+            (AttemptState.ACCEPTED,),
+            lambda job, found: transitions.unheard(job, found, now_ms=now_ms, reason=reason),
+        )
+        await persist(lambda: self._tools.record.result(task.claim, decide, exchange=said))
 
-def _by_deadline(task: JobTask, now_ms: int, due_at_ms: int) -> int:
-    """Bring a poll forward to the deadline, where the provider has the last word."""
-    deadline_at_ms = task.job.state.deadline_at_ms
-    return deadline_at_ms if now_ms < deadline_at_ms < due_at_ms else due_at_ms
+
+def _limit_ms(task: JobTask, attempt: Attempt, account: UpstreamAccount) -> int:
+    """When the provider has the last word: at the job's deadline; after the job, once no run lasts longer."""
+    if not task.job.state.status.terminal:
+        return task.job.state.deadline_at_ms
+    accepted_at_ms = attempt.accepted_at_ms or attempt.started_at_ms
+    return accepted_at_ms + account.adapter.spec.longest_run_s * 1000
+
+
+def _by_limit(limit_ms: int, now_ms: int, due_at_ms: int) -> int:
+    """Bring a poll forward to the limit, where the provider has the last word."""
+    return limit_ms if now_ms < limit_ms < due_at_ms else due_at_ms
+
+
+def _detaches(account: UpstreamAccount) -> bool:
+    """Whether the provider's cancel closes its record and leaves the run to itself."""
+    cancel = account.adapter.spec.cancel
+    return cancel is not None and not cancel.stops
 
 
 def _observed(attempt_id: str, update: Update, account: UpstreamAccount, now_ms: int) -> Decide:

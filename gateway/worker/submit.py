@@ -6,19 +6,21 @@
 
 Death between A and B leaves the attempt `submitting`. Whoever claims the task next cannot know whether the
 provider has the job, so it becomes `unknown` and the job is held; it is never sent again. Nothing in this
-file repeats a submission, and `begin` refuses while any earlier attempt may be alive.
+file repeats a submission, and `_begin` refuses while any earlier attempt may be alive, unless it was written
+off: the job itself (`on_unknown_submission: resubmit`) or an operator accepted the risk of paying twice.
 """
 
 from __future__ import annotations
 
 import math
 
-from gateway.errors import LeaseLost
+from gateway.crash_points import Point, reach
+from gateway.errors import LeaseLost, OutcomeUnknown
 from gateway.ids import ATTEMPT
 from gateway.jobs import transitions
 from gateway.jobs.job import LIVE, Attempt, AttemptState, Job, latest
 from gateway.jobs.schedule import backoff_s, retry_after_s
-from gateway.jobs.transitions import Step
+from gateway.jobs.transitions import FollowUp, Step, TaskKind
 from gateway.routing import failover, pacing
 from gateway.routing.catalogue import Catalogue
 from gateway.routing.plan import Candidate, plan
@@ -27,8 +29,9 @@ from gateway.service.record import Decide
 from gateway.telemetry import get_logger
 from gateway.upstream.accounts import UpstreamAccount
 from gateway.upstream.calls import Called
-from gateway.upstream.classify import Made, NotMade, Submission, Unknown
-from gateway.worker.tools import Tools, exchange, nothing, on_attempt, persist
+from gateway.upstream.classify import Made, NotMade, Submission, Unknown, Withheld
+from gateway.worker.reconcile import first_look_ms
+from gateway.worker.tools import Tools, exchange, on_attempt, persist
 from providers.contract.errors import ErrorCode, UpstreamError
 
 _log = get_logger("gateway.worker")
@@ -57,7 +60,7 @@ class Submit:
         """Submit a job to its first candidate."""
         tools, before = self._tools, latest(task.attempts)
         if before is not None and before.state is AttemptState.SUBMITTING:
-            await tools.record.result(task.claim, self._unknown(before.id, DIED))
+            await tools.record.result(task.claim, self._left_behind(before))
             return
         now_ms = tools.clock.now_ms()
         if now_ms >= task.job.state.deadline_at_ms:
@@ -89,12 +92,36 @@ class Submit:
         attempt = self._attempt(task, account)
         # Built before the intent: what cannot be built was certainly not sent.
         wire = tools.calls.build_submit(account, task.job.request, model, attempt)
-        begun = await tools.record.intent(task.claim, _begin(attempt))
-        if not begun.events:  # cancelled meanwhile, or another attempt may be alive
-            await tools.record.result(task.claim, nothing)
+        reach(Point.SUBMIT_BEFORE_INTENT)
+        try:
+            begun = await tools.record.intent(task.claim, _begin(attempt))
+        except OutcomeUnknown as error:
+            await self._call_off(task, attempt, str(error))
             return
-        called = await tools.calls.submit(account, wire, attempt)
+        if not begun.events:  # cancelled meanwhile, or another attempt may be alive
+            await tools.record.result(task.claim, self._close)
+            return
+        reach(Point.SUBMIT_AFTER_INTENT)
+        # A process that was stopped since, for however long, finds out before the first byte is written.
+        called = await tools.calls.submit(
+            account, wire, attempt, before_send=lambda: tools.dispatch.confirm(task.claim)
+        )
+        reach(Point.SUBMIT_AFTER_RESPONSE)
         await self._conclude(task, attempt, account, called)
+
+    async def _call_off(self, task: JobTask, attempt: Attempt, reason: str) -> None:
+        """Take an intent back that may have been stored, while it is certain that nothing was sent."""
+        withheld = self._withheld(attempt.id, reason, tries=len(task.attempts) + 1)
+
+        def decide(job: Job, attempts: tuple[Attempt, ...]) -> Step:
+            step = withheld(job, attempts)
+            return step if step.events else self._close(job, attempts)
+
+        record = self._tools.record
+        try:
+            await persist(lambda: record.result(task.claim, decide), keep_s=math.inf)
+        except LeaseLost:
+            await persist(lambda: record.transition(task.job.id, withheld), keep_s=math.inf)
 
     def _attempt(self, task: JobTask, account: UpstreamAccount) -> Attempt:
         return Attempt(
@@ -125,6 +152,7 @@ class Submit:
             ref = called.outcome.ref if isinstance(called.outcome, Made) else None
             _log.error("submit.late", job_id=task.job.id, attempt_id=attempt.id, provider_ref=ref)
             await persist(lambda: self._tools.record.transition(task.job.id, decide), keep_s=math.inf)
+        reach(Point.SUBMIT_AFTER_COMMIT)
 
     def _decide(
         self, task: JobTask, attempt: Attempt, account: UpstreamAccount, outcome: Submission
@@ -134,8 +162,10 @@ class Submit:
                 return self._accepted(attempt.id, account, ref)
             case NotMade():
                 return self._refused(attempt.id, outcome, tries=len(task.attempts) + 1)
+            case Withheld(reason):
+                return self._withheld(attempt.id, reason, tries=len(task.attempts) + 1)
             case Unknown(reason):
-                return self._unknown(attempt.id, reason)
+                return self._unknown(attempt, reason)
 
     def _accepted(self, attempt_id: str, account: UpstreamAccount, ref: str) -> Decide:
         now_ms = self._tools.clock.now_ms()
@@ -167,15 +197,63 @@ class Submit:
             ),
         )
 
-    def _unknown(self, attempt_id: str, reason: str) -> Decide:
+    def _withheld(self, attempt_id: str, reason: str, *, tries: int) -> Decide:
         now_ms = self._tools.clock.now_ms()
+        own_s = backoff_s(
+            tries, first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S, spread=self._tools.spread()
+        )
+        again_at_ms = now_ms + round(own_s * 1000)
         return on_attempt(
             attempt_id,
             OPEN,
-            lambda job, attempt: transitions.unknown(
-                job, attempt, reason=reason, now_ms=now_ms, hold_until_ms=now_ms + self._hold_ms
+            lambda job, attempt: transitions.withheld(
+                job, attempt, reason=reason, now_ms=now_ms, again_at_ms=again_at_ms
             ),
         )
+
+    def _left_behind(self, attempt: Attempt) -> Decide:
+        """Call an attempt unknown that was found submitting, unless it was settled since."""
+        unknown = self._unknown(attempt, DIED)
+
+        def decide(job: Job, attempts: tuple[Attempt, ...]) -> Step:
+            step = unknown(job, attempts)
+            return step if step.events else self._close(job, attempts)
+
+        return decide
+
+    def _close(self, job: Job, attempts: tuple[Attempt, ...]) -> Step:
+        """Change nothing; but a submission that was withheld or refused late still waits for this task."""
+        if job.state.status.terminal or any(_alive(attempt) for attempt in attempts):
+            return Step(job=job)
+        now_ms = self._tools.clock.now_ms()
+        return Step(job=job, follow_ups=(FollowUp(TaskKind.SUBMIT, now_ms),))
+
+    def _unknown(self, doubted: Attempt, reason: str) -> Decide:
+        now_ms = self._tools.clock.now_ms()
+        account = self._tools.accounts.get(doubted.provider, doubted.account)
+
+        def decide(job: Job, attempts: tuple[Attempt, ...]) -> Step:
+            found = next((one for one in attempts if one.id == doubted.id), None)
+            if found is None or found.state is not AttemptState.SUBMITTING:
+                return Step(job=job)
+            return transitions.unknown(
+                job,
+                found,
+                reason=reason,
+                now_ms=now_ms,
+                hold_until_ms=now_ms + self._hold_ms,
+                look_at_ms=first_look_ms(
+                    account, now_ms=now_ms, hurried=transitions.resubmits(job, attempts)
+                ),
+                resubmitted=any(attempt.written_off for attempt in attempts),
+            )
+
+        return decide
+
+
+def _alive(attempt: Attempt) -> bool:
+    """Whether something may run that this attempt made, and nobody accepted the risk of another."""
+    return attempt.state in LIVE and not attempt.written_off
 
 
 def _begin(attempt: Attempt) -> Decide:
@@ -183,7 +261,7 @@ def _begin(attempt: Attempt) -> Decide:
 
     def decide(job: Job, attempts: tuple[Attempt, ...]) -> Step:
         unwanted = job.state.status.terminal or job.state.cancel_requested_at_ms is not None
-        if unwanted or any(earlier.state in LIVE for earlier in attempts):
+        if unwanted or any(_alive(earlier) for earlier in attempts):
             return Step(job=job)
         return transitions.begin(job, attempt)
 

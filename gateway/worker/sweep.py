@@ -13,7 +13,7 @@ from gateway.worker.tools import Tools
 _log = get_logger("gateway.worker")
 
 GRACE_MS = 60_000
-"""How long past its deadline, or past our start, a running job waits for the poll that has the last word."""
+"""How long past its deadline, our start or a jump of the clock a running job waits for its last poll."""
 
 
 class Sweep:
@@ -26,6 +26,10 @@ class Sweep:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
         self._started_ms = tools.clock.now_ms()
+
+    def clock_jumped(self) -> None:
+        """Give the polls time for their last word, as after a start: deadlines may have passed in no time."""
+        self._started_ms = self._tools.clock.now_ms()
 
     async def __call__(self) -> None:
         """End what is past its deadline or its hold."""

@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 from running_gateway import (
     ADAPTERS,
+    BOTH_ENGINES,
     EMULATIONS,
     PROVIDERS,
     Document,
@@ -28,8 +29,12 @@ from gateway.registry import Registry
 from gateway.simulator.faults import SPOILS
 from providers.contract.errors import DECISIONS, ErrorCode
 
-HURRIED = Registry([replace(one, spec=replace(one.spec, submit_timeout_s=0.5)) for one in ADAPTERS.values()])
-"""The installed adapters, but for their patience with a create call."""
+BLIND = Registry([replace(one, reconcile=None) for one in ADAPTERS.values()])
+"""The installed adapters, but for their ways to find a lost submission: what nobody can find stays held."""
+HURRIED = Registry(
+    [replace(one, spec=replace(one.spec, submit_timeout_s=0.5)) for one in BLIND.adapters.values()]
+)
+"""The same, with little patience for a create call."""
 
 HOUR_S, DAY_S = 3600, 86_400
 
@@ -41,6 +46,8 @@ DEFINITE = [
 ]
 VAGUE = [(name, code) for name, code in REFUSALS if EMULATIONS[name].refusals[code].status >= 500]
 LIMITED = [name for name in PROVIDERS if "rate_limited" in EMULATIONS[name].refusals]
+
+pytestmark = BOTH_ENGINES
 
 
 async def stays_held(running: RunningGateway, clock: JumpClock, job_id: str) -> Document:
@@ -86,7 +93,7 @@ async def test_a_server_error_says_nothing_even_where_nothing_was_made(
     start_gateway: StartGateway, provider: str, code: str
 ) -> None:
     clock = JumpClock()
-    running = await start_gateway(clock=clock)
+    running = await start_gateway(clock=clock, registry=BLIND)
     running.break_(fault(f"refuse:{code}", provider=provider))
     await stays_held(running, clock, await running.accept(provider))
     stats = await running.stats()
@@ -95,7 +102,7 @@ async def test_a_server_error_says_nothing_even_where_nothing_was_made(
 
 @pytest.mark.parametrize(("provider", "code"), DEFINITE)
 async def test_a_definite_refusal_ends_the_job(start_gateway: StartGateway, provider: str, code: str) -> None:
-    running = await start_gateway()
+    running = await start_gateway(registry=BLIND)
     running.break_(fault(f"refuse:{code}", provider=provider))
     job = await running.ended(await running.accept(provider))
     assert (job["status"], job["error"]["code"], job["held"]) == ("failed", code, None)
@@ -110,7 +117,7 @@ async def test_a_definite_refusal_ends_the_job(start_gateway: StartGateway, prov
 @pytest.mark.parametrize("provider", LIMITED)
 async def test_a_rate_limit_is_waited_for(start_gateway: StartGateway, provider: str) -> None:
     clock = JumpClock()
-    running = await start_gateway(clock=clock)
+    running = await start_gateway(clock=clock, registry=BLIND)
     running.break_(fault("refuse:rate_limited", provider=provider, times=2))
     job_id = await running.accept(provider)
     await running.until(job_id, refused_often(1))
@@ -126,7 +133,7 @@ async def test_a_rate_limit_that_never_ends_is_bounded_by_the_deadline(
     start_gateway: StartGateway, provider: str
 ) -> None:
     clock = JumpClock()
-    running = await start_gateway(clock=clock)
+    running = await start_gateway(clock=clock, registry=BLIND)
     running.break_(fault("refuse:rate_limited", provider=provider))
     job_id = await running.accept(provider, deadline_s=60)
     await running.until(job_id, refused_often(1))
@@ -208,7 +215,7 @@ async def test_an_answer_without_a_ref_leaves_the_submission_in_doubt(
 ) -> None:
     clock = JumpClock()
     async with open_receiver(NO_REF[said]) as odd:
-        running = await start_gateway(clock=clock, base_urls={provider: odd.url()})
+        running = await start_gateway(clock=clock, registry=BLIND, base_urls={provider: odd.url()})
         job_id = await running.accept(provider)
         held = await running.held(job_id)
         assert [attempt["state"] for attempt in held["attempts"]] == ["unknown"]
@@ -220,7 +227,7 @@ async def test_an_answer_without_a_ref_leaves_the_submission_in_doubt(
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_redirect_takes_the_key_nowhere(start_gateway: StartGateway, provider: str) -> None:
     async with open_receiver() as trap, open_receiver(answer("307 Away", f"Location: {trap.url()}")) as odd:
-        running = await start_gateway(base_urls={provider: odd.url()})
+        running = await start_gateway(registry=BLIND, base_urls={provider: odd.url()})
         await running.held(await running.accept(provider))
         assert trap.connections == 0
 
@@ -240,14 +247,14 @@ async def test_a_connection_that_breaks_before_a_byte_is_answered_is_in_doubt(
     listener = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     async with listener:
         port = listener.sockets[0].getsockname()[1]
-        running = await start_gateway(base_urls={provider: f"http://127.0.0.1:{port}"})
+        running = await start_gateway(registry=BLIND, base_urls={provider: f"http://127.0.0.1:{port}"})
         await running.held(await running.accept(provider))
         await running.sweep()
         assert connections == 1
 
 
 async def test_a_held_job_can_be_cancelled_and_may_be_billed(start_gateway: StartGateway) -> None:
-    running = await start_gateway()
+    running = await start_gateway(registry=BLIND)
     provider = PROVIDERS[0]
     running.break_(fault("accept_502"))
     job_id = await running.accept(provider)
@@ -258,7 +265,7 @@ async def test_a_held_job_can_be_cancelled_and_may_be_billed(start_gateway: Star
 
 
 async def test_a_replay_of_a_held_job_pays_nothing(start_gateway: StartGateway) -> None:
-    running = await start_gateway()
+    running = await start_gateway(registry=BLIND)
     provider = PROVIDERS[0]
     running.break_(fault("accept_502"))
     job_id = await running.accept(provider, key="paid-once")

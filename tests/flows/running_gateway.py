@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from gateway.api.server import bind, build_server, url_of
 from gateway.app import Gateway
@@ -37,24 +38,31 @@ PROVIDER_KEY = "not-a-real-provider-key"
 
 PATIENCE_S = 20.0
 """How long a test waits for what must happen; never reached when it does."""
+BOTH_ENGINES = pytest.mark.parametrize("engine", ["sqlite", "postgres"], indirect=True)
+"""For tests, or whole modules (`pytestmark`), that use `start_gateway` or `database_url`."""
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
 
 class JumpClock:
-    """The machine's clocks, moved forward at will: both, as when a process sleeps with its machine."""
+    """The machine's clocks, moved at will: both, as time passes, or the wall clock alone, as hands set it."""
 
     def __init__(self) -> None:
         self._real = SystemClock()
         self._ahead_s = 0.0
+        self._set_by_s = 0.0
 
     def now_ms(self) -> int:
-        return self._real.now_ms() + round(self._ahead_s * 1000)
+        return self._real.now_ms() + round((self._ahead_s + self._set_by_s) * 1000)
 
     def monotonic_s(self) -> float:
         return self._real.monotonic_s() + self._ahead_s
 
     def jump(self, seconds: float) -> None:
         self._ahead_s += seconds
+
+    def set_wall(self, seconds: float) -> None:
+        """Move the wall clock alone; negative is backward."""
+        self._set_by_s += seconds
 
 
 def asked(provider: str | None = None, *, character: str = CHARACTER, **changes: Any) -> Document:
@@ -78,6 +86,7 @@ def environment(folder: Path, base_urls: Mapping[str, str], **settings: str) -> 
     """
     chosen = {
         "DATABASE": f"sqlite:///{folder}/gateway.db",
+        "SECRET_KEY": "a key for tests",  # the same for every process that shares a database
         "WORKER__IDLE_S": "0.02",
         "WORKER__STOP_S": "5",
         **{f"PROVIDERS__{name.upper()}__POLL_SCALE": "0.01" for name in base_urls},
@@ -239,32 +248,40 @@ async def open_gateway(
     folder: Path,
     simulator: SimulatorServer,
     *,
+    database: str | None = None,
     settings: Mapping[str, str] | None = None,
     base_urls: Mapping[str, str] | None = None,
     registry: Registry = REGISTRY,
     clock: JumpClock | None = None,
     scopes: Sequence[Scope] = (Scope.JOBS, Scope.METRICS),
+    public: bool = False,
 ) -> AsyncIterator[RunningGateway]:
     """Run a gateway on a free port with every simulated provider.
 
     Args:
         folder: for its database.
         simulator: the providers.
+        database: its URL; None makes a SQLite file in the folder.
         settings: further settings, as `environment` takes them.
         base_urls: where providers are, other than at the simulator; a provider not in it has no account.
         registry: other adapters than the installed ones.
         clock: one that can jump.
         scopes: of the client's key.
+        public: whether providers are told where to call it back.
     """
     urls = base_urls or {name: f"{simulator.url}/{name}" for name in PROVIDERS}
-    environ = environment(folder, urls, **(settings or {}))
+    chosen = {} if database is None else {"DATABASE": database}
+    known = bind("127.0.0.1", 0) if public else None
+    if known is not None:
+        chosen["SERVER__PUBLIC_URL"] = url_of(known)
+    environ = environment(folder, urls, **(chosen | dict(settings or {})))
     loaded = load(registry.specs, environ=environ, cwd=folder).settings
     # The shortest waits of every spread: what is random in life is never needed here.
     gateway = Gateway(loaded, registry, clock=clock, spread=lambda: 0.0)
     try:
         await gateway.start_worker()
         key = await gateway.keys.create(name="the tests", owner="tester", scopes=scopes)
-        listener = bind("127.0.0.1", 0)
+        listener = known or bind("127.0.0.1", 0)
         server = build_server(gateway.asgi, loaded.server)
         server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]  # pytest's own
         serving = asyncio.create_task(server.serve(sockets=[listener]))

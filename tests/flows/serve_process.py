@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 import httpx
-from running_gateway import REGISTRY
+from running_gateway import PATIENCE_S, REGISTRY
 
 from gateway.clock import SystemClock
 from gateway.ids import Ids
@@ -36,11 +36,15 @@ class ServeProcess:
         self._environ, self._log = {**ours, **environ}, log
         self._process: asyncio.subprocess.Process | None = None
 
-    async def start(self) -> None:
-        """Start, and wait until it answers."""
+    async def start(self, **more: str) -> None:
+        """Start, and wait until it answers.
+
+        Args:
+            more: further environment, for this start alone.
+        """
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                SERVE, "serve", "--port", str(self.port), env=self._environ, stdout=log, stderr=log
+                SERVE, "serve", "--port", str(self.port), env=self._environ | more, stdout=log, stderr=log
             )
         async with httpx.AsyncClient(trust_env=False) as http:
             while self._process.returncode is None:
@@ -55,6 +59,11 @@ class ServeProcess:
         self._process.send_signal(how)
         self.kills += how is signal.SIGKILL
         return await self._process.wait()
+
+    async def died(self) -> int:
+        """Wait for it to end by itself; how it did."""
+        assert self._process is not None
+        return await asyncio.wait_for(self._process.wait(), PATIENCE_S)
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -127,11 +127,18 @@ async def test_the_replies_about_a_job_are_as_described(start_gateway: StartGate
     failed = await running.accept(provider)
     await running.ended(failed)
     assert (await check_job(running, failed))["error"]
-    running.break_(fault("accept_reset"))
+    running.break_(fault("accept_reset"), fault("no_rows", "list"))
     held = await running.accept(provider)
     await running.held(held)
     assert (await check_job(running, held))["held"]
-    await checked(running.client, "POST", f"/v1/jobs/{held}/cancel")
+    async with running.another_client("ops", Scope.OPERATOR) as operator:
+        path, adopt = f"/v1/jobs/{held}/resolve", {"action": "adopt"}
+        unknown = adopt | {"provider_ref": "unknown-to-it"}
+        assert (await checked(operator, "POST", path, json=unknown)).status_code == 422
+        running.break_(fault("html_502", "poll"), fault("no_rows", "list"))
+        *_, run = running.simulator.simulator._mounts[provider].jobs._jobs
+        assert (await checked(operator, "POST", path, json=adopt | {"provider_ref": run})).status_code == 503
+        assert (await checked(operator, "POST", path, json={"action": "fail"})).status_code == 200
     await check_job(running, held)
     await checked(running.client, "GET", "/v1/jobs", params={"limit": "2"})
 
@@ -180,6 +187,8 @@ async def test_the_refusals_are_as_described(start_gateway: StartGateway) -> Non
         ("GET", f"{unknown}/timeline", 404, {}),
         ("POST", f"{unknown}/cancel", 404, {}),
         ("POST", f"/v1/jobs/{job_id}/cancel", 409, {}),
+        ("POST", f"/v1/jobs/{job_id}/resolve", 403, {"json": {"action": "fail"}}),
+        ("POST", "/v1/callbacks/eachlabs/token", 401, {"content": b"{}"}),
         ("GET", "/problems/nothing", 404, {}),
     ]
     for method, path, status, request in requests:

@@ -1,4 +1,4 @@
-"""What must be true of a SQLite database whatever was done to the process: for use after every fault."""
+"""What must be true of a database whatever was done to the processes: for use after every fault."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Engine, select
 
 from gateway.jobs.history import replay_attempts, replay_state
 from gateway.jobs.job import Attempt, AttemptState, JobRequest, JobState
 from gateway.jobs.transitions import ENDED, TaskKind
 from gateway.storage import tables
+from gateway.storage.postgres import open_server
 from gateway.storage.sqlite import open_engine
 
 Row = dict[str, Any]
@@ -20,15 +21,18 @@ Row = dict[str, Any]
 _ENDS = set(ENDED.values())
 
 
-def check_invariants(path: Path) -> int:
+def check_invariants(where: Path | str) -> int:
     """Check every job, event, attempt, task and delivery; return how many jobs there are.
 
-    The file may be in use: all is read from one snapshot.
+    The database may be in use: all is read from one snapshot.
+
+    Args:
+        where: a SQLite file, or the URL of either engine.
 
     Raises:
         AssertionError: an invariant does not hold; the message names the job and the rule.
     """
-    with closing(open_engine(path, begin="BEGIN").connect()) as connection, connection.begin():
+    with closing(_snapshots(where).connect()) as connection, connection.begin():
         jobs = _rows(connection, "jobs")
         by_job: dict[str, dict[str, list[Row]]] = {row["id"]: {} for row in jobs}
         for name in ("events", "attempts", "deliveries"):
@@ -43,6 +47,13 @@ def check_invariants(path: Path) -> int:
         _check_job(job, of_job.get("events", []), of_job.get("attempts", []), tasks.get(job["id"], set()))
         _check_deliveries(job, of_job.get("events", []), of_job.get("deliveries", []), tasks)
     return len(jobs)
+
+
+def _snapshots(where: Path | str) -> Engine:
+    if isinstance(where, str) and where.startswith("postgresql"):
+        return open_server(where).execution_options(isolation_level="REPEATABLE READ")
+    path = Path(where.removeprefix("sqlite:///")) if isinstance(where, str) else where
+    return open_engine(path, begin="BEGIN")
 
 
 def _check_job(job: Row, events: list[Row], attempts: list[Row], tasks: set[str]) -> None:
@@ -93,10 +104,10 @@ def _check_attempts(name: str, attempts: list[Attempt], state: JobState) -> None
     numbers = [attempt.number for attempt in attempts]
     assert numbers == list(range(1, len(attempts) + 1)), f"{name}: its attempts have the numbers {numbers}"
     for earlier in attempts[:-1]:
-        assert earlier.state is AttemptState.REFUSED, (
+        assert earlier.state is AttemptState.REFUSED or earlier.written_off, (
             f"{name}: {earlier.id} is {earlier.state}, and another submission followed it"
         )
-    in_doubt = bool(attempts) and attempts[-1].state is AttemptState.UNKNOWN
+    in_doubt = bool(attempts) and attempts[-1].state is AttemptState.UNKNOWN and not attempts[-1].written_off
     held = state.held is not None
     assert held == (in_doubt and not state.status.terminal), f"{name}: held is {held}, in doubt {in_doubt}"
 
@@ -104,7 +115,11 @@ def _check_attempts(name: str, attempts: list[Attempt], state: JobState) -> None
 def _check_tasks(name: str, attempts: list[Attempt], state: JobState, tasks: set[str]) -> None:
     last = attempts[-1].state if attempts else None
     if state.status.terminal:
-        assert tasks <= {TaskKind.CANCEL}, f"{name} has ended, and {tasks} are still to be done"
+        assert tasks <= {TaskKind.CANCEL, TaskKind.POLL}, f"{name} has ended; still to be done are {tasks}"
+        if last is AttemptState.ACCEPTED:  # a run that no cancel could stop is followed for what it costs
+            assert tasks, f"{name} has ended, and nobody follows its run"
+        else:
+            assert TaskKind.POLL not in tasks, f"{name} has ended, its attempt is {last}, and is still polled"
     elif state.held is None:
         needed = TaskKind.POLL if last is AttemptState.ACCEPTED else TaskKind.SUBMIT
         wanted = {needed, TaskKind.CANCEL} if state.cancel_requested_at_ms is not None else {needed}

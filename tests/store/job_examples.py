@@ -14,7 +14,7 @@ from providers.contract.exchange import HttpRequest, HttpResponse
 from providers.contract.mapping import build_body
 from providers.contract.motion import OPTIONS, Character, CharacterType, MotionRequest, Reference
 from providers.contract.reading import read_object, read_object_if_any, ref_at, status_at, text_at
-from providers.contract.report import Failure, Observation, Submitted
+from providers.contract.report import Cost, Failure, Observation, Submitted
 from providers.contract.spec import (
     AuthSpec,
     CancelSpec,
@@ -111,7 +111,12 @@ def _build_cancel(context: CallContext) -> HttpRequest:
 def _parse_poll(reply: HttpResponse) -> Observation:
     document = read_object(reply)
     url = text_at(document, "url")
-    return Observation(status=status_at(document, "status"), outputs=() if url is None else (url,))
+    micro_usd = document.get("micro_usd")
+    return Observation(
+        status=status_at(document, "status"),
+        outputs=() if url is None else (url,),
+        cost=Cost(micro_usd=micro_usd) if isinstance(micro_usd, int) else None,
+    )
 
 
 def _parse_failure(reply: HttpResponse) -> Failure:

@@ -14,8 +14,10 @@ from typing import TypeVar
 import pytest
 from job_examples import NOW_MS, a_request, a_spec
 from msgspec.structs import replace
+from postgres_server import fresh_database
 from sqlalchemy import Connection, Table, select
 
+from gateway.clock import SystemClock
 from gateway.ids import Ids
 from gateway.jobs.job import Attempt, AttemptState, Job, JobRequest
 from gateway.jobs.transitions import TaskKind
@@ -29,6 +31,7 @@ from gateway.storage import attempts as attempt_rows
 from gateway.storage import jobs as job_rows
 from gateway.storage import tables
 from gateway.storage.engine import Database
+from gateway.storage.postgres import PostgresDatabase
 from gateway.storage.schema import migrate
 from gateway.storage.sealing import Sealer
 from gateway.storage.sqlite import SQLiteDatabase, open_engine
@@ -73,7 +76,17 @@ async def sqlite(folder: Path) -> AsyncIterator[Database]:
 
 Opens = Callable[[Path], AbstractAsyncContextManager[Database]]
 
-ENGINES: dict[str, Opens] = {"sqlite": sqlite}
+
+@asynccontextmanager
+async def postgres(_folder: Path) -> AsyncIterator[Database]:
+    """Open a fresh database on the run's server."""
+    with fresh_database() as url:
+        opened = PostgresDatabase(url, local=SystemClock())
+        yield opened
+        await opened.close()
+
+
+ENGINES: dict[str, Opens] = {"sqlite": sqlite, "postgres": postgres}
 
 
 @pytest.fixture(params=sorted(ENGINES))

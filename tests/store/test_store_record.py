@@ -194,6 +194,7 @@ async def test_a_lease_is_not_good_for_the_task_that_came_after(stage: Stage) ->
     job_id = await stage.accept()
     asleep = await stage.claim(TaskKind.SUBMIT)
     stage.clock.advance(LEASE_S + 1)
+    stage.dispatch = stage.worker("second")
     second = await stage.claim(TaskKind.SUBMIT)
     await stage.record.intent(second.claim, begin)
     busy = UpstreamError(code=ErrorCode.RATE_LIMITED, message="busy")
@@ -205,7 +206,8 @@ async def test_a_lease_is_not_good_for_the_task_that_came_after(stage: Stage) ->
         ),
     )
     stage.clock.advance(1)
-    for _ in range(3):
+    for number in range(3):
+        stage.dispatch = stage.worker(f"later {number}")
         await stage.claim(TaskKind.SUBMIT)
         with pytest.raises(LeaseLost):
             await stage.record.intent(asleep.claim, begin)

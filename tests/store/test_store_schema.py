@@ -14,7 +14,7 @@ from store_stage import migrated_file
 from gateway.errors import SchemaRefused
 from gateway.storage.schema import inspect_schema, migrate
 from gateway.storage.sqlite import open_engine
-from gateway.storage.store import migrate_file
+from gateway.storage.sqlite_file import migrate_file
 from gateway.storage.tables import metadata
 
 

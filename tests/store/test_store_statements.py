@@ -79,7 +79,7 @@ def plans(connection: Connection, run: Run) -> list[str]:
         (lambda c: jobs.save(c, a_job(7), seen=1), "sqlite_autoindex_jobs_1"),
         (lambda c: jobs.save_progress(c, [(a_job(7).id, 0.5)]), "sqlite_autoindex_jobs_1"),
         (lambda c: jobs.find_overdue(c, now_ms=NOW_MS, limit=9), "ix_jobs_unfinished"),
-        (lambda c: jobs.find_hold_expired(c, now_ms=NOW_MS, limit=9), "ix_jobs_"),
+        (lambda c: jobs.find_hold_expired(c, now_ms=NOW_MS, limit=9), "ix_jobs_held"),
         (jobs.count_unfinished, "ix_jobs_unfinished"),
         (lambda c: jobs.list_views(c, JobFilter(owner="alice", before_id="job_f")), "ix_jobs_owner_id"),
         (
@@ -94,10 +94,12 @@ def plans(connection: Connection, run: Run) -> list[str]:
         (lambda c: tasks.again(c, Due(claim=HELD, due_at_ms=1)), "sqlite_autoindex_tasks_1"),
         (lambda c: tasks.extend(c, [HELD], until_ms=1), "sqlite_autoindex_tasks_1"),
         (lambda c: tasks.release(c, [HELD]), "sqlite_autoindex_tasks_1"),
+        (lambda c: tasks.release_lapsed(c, holder="h", now_ms=NOW_MS), "ix_tasks_kind_due_at_ms"),
         (lambda c: tasks.finish(c, HELD), "sqlite_autoindex_tasks_1"),
         (lambda c: tasks.hurry(c, TaskKind.POLL, a_job(1).id, at_ms=1), "sqlite_autoindex_tasks_1"),
         (lambda c: tasks.drop(c, a_job(1).id, JOB_KINDS), "sqlite_autoindex_tasks_1"),
         (lambda c: attempts.load_of(c, [a_job(7).id]), "uq_attempts_job_id_number"),
+        (attempts.count_needed, "ix_jobs_unfinished"),
         (
             lambda c: attempts.save(c, an_attempt(number=1, job=a_job(7), id=f"att_{7:032x}")),
             "sqlite_autoindex_attempts_1",

@@ -24,11 +24,16 @@ async def put(database: Database, *due: tuple[TaskKind, str, int]) -> None:
 
 
 async def claim(
-    database: Database, *, kinds: tuple[TaskKind, ...] = JOB_KINDS, limit: int = 100, now_ms: int = NOW_MS
+    database: Database,
+    *,
+    kinds: tuple[TaskKind, ...] = JOB_KINDS,
+    limit: int = 100,
+    now_ms: int = NOW_MS,
+    holder: str = "h",
 ) -> list[Claim]:
     return await database.write(
         lambda connection: tasks.claim(
-            connection, kinds=kinds, limit=limit, now_ms=now_ms, until_ms=now_ms + 20_000, holder="h"
+            connection, kinds=kinds, limit=limit, now_ms=now_ms, until_ms=now_ms + 20_000, holder=holder
         )
     )
 
@@ -56,9 +61,59 @@ async def test_the_longest_due_come_first_whatever_their_kind(database: Database
 async def test_a_claim_holds_until_its_lease_lapses_and_raises_the_version(database: Database) -> None:
     await put(database, (TaskKind.POLL, "a", NOW_MS))
     (first,) = await claim(database)
-    assert await claim(database, now_ms=UNTIL_MS) == []
-    (second,) = await claim(database, now_ms=UNTIL_MS + 1)
+    assert await claim(database, now_ms=UNTIL_MS, holder="another") == []
+    (second,) = await claim(database, now_ms=UNTIL_MS + 1, holder="another")
     assert second.version == first.version + 1
+
+
+async def test_a_lapsed_lease_is_not_free_to_its_own_holder_until_it_gives_it_back(
+    database: Database,
+) -> None:
+    await put(database, (TaskKind.POLL, "at it", NOW_MS), (TaskKind.DELIVER, "left", NOW_MS - 9))
+    kinds = (*JOB_KINDS, *DELIVERY_KINDS)
+    left, at_it = await claim(database, kinds=kinds)
+    late_ms = UNTIL_MS + 3_600_000
+    assert await claim(database, kinds=kinds, now_ms=late_ms) == []
+
+    def heartbeat(connection: Connection) -> int:
+        assert tasks.extend(connection, [at_it], until_ms=late_ms + 20_000) == []
+        return tasks.release_lapsed(connection, holder="h", now_ms=late_ms)
+
+    assert await database.write(heartbeat) == 1
+    (again,) = await claim(database, kinds=kinds, now_ms=late_ms)
+    assert (again.subject, again.version) == ("left", left.version + 1)
+    assert await claim(database, kinds=kinds, now_ms=late_ms, holder="another") == []
+
+
+async def test_only_lapsed_leases_of_the_holder_itself_are_given_back(database: Database) -> None:
+    await put(database, (TaskKind.POLL, "fresh", NOW_MS), (TaskKind.POLL, "another's", NOW_MS - 1))
+    await claim(database, limit=1, now_ms=NOW_MS - 20_000 + 1, holder="another")
+    await claim(database, limit=1, now_ms=NOW_MS - 1, holder="another")
+    await claim(database, now_ms=NOW_MS)
+    given_back = await database.write(
+        lambda connection: tasks.release_lapsed(connection, holder="h", now_ms=UNTIL_MS)
+    )
+    assert given_back == 0
+
+
+@pytest.mark.parametrize("delta_ms", [3_600_000, -3_600_000])
+async def test_what_waits_moves_with_a_clock_that_jumped(database: Database, delta_ms: int) -> None:
+    """A poll 10 s away stays 10 s away; what the new clock has dated since is not put off."""
+    await put(
+        database,
+        (TaskKind.POLL, "soon", NOW_MS + 10_000),
+        (TaskKind.POLL, "new", NOW_MS + delta_ms),
+        (TaskKind.CANCEL, "new", NOW_MS + delta_ms + 10_000),
+    )
+    await database.write(
+        lambda connection: tasks.shift_due(connection, delta_ms=delta_ms, at_ms=NOW_MS + delta_ms)
+    )
+    now_ms = NOW_MS + delta_ms
+    due = subjects(await claim(database, now_ms=now_ms + 9_999))
+    assert due.count("soon") == 0
+    assert due.count("new") >= 1
+    later = subjects(await claim(database, now_ms=now_ms + 10_000))
+    assert sorted([*due, *later]) == ["new", "new", "soon"]
 
 
 async def test_concurrent_claimers_never_get_the_same_task(stage: Stage) -> None:
@@ -89,7 +144,7 @@ async def test_a_task_given_back_is_due_later_with_its_memory(database: Database
 async def test_whoever_lost_a_task_can_do_nothing_with_it(database: Database) -> None:
     await put(database, (TaskKind.POLL, "a", NOW_MS))
     (lost,) = await claim(database)
-    (held,) = await claim(database, now_ms=UNTIL_MS + 1)
+    (held,) = await claim(database, now_ms=UNTIL_MS + 1, holder="another")
 
     def attempt(connection: Connection) -> list[object]:
         tasks.release(connection, [lost])
@@ -148,8 +203,8 @@ async def test_a_task_made_anew_never_bears_an_old_version(database: Database) -
     now_ms = NOW_MS
     for _ in range(5):
         await put(database, (TaskKind.SUBMIT, "a", now_ms))
-        for _ in range(3):
-            (held,) = await claim(database, now_ms=now_ms)
+        for holder in ("first", "second", "third"):
+            (held,) = await claim(database, now_ms=now_ms, holder=holder)
             assert held.version not in seen
             assert held.version < 2**31
             seen.add(held.version)

@@ -8,13 +8,23 @@ import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from job_examples import NOW_MS, OUTPUT_URL, a_job, a_request, a_spec, a_webhook, an_attempt
 from msgspec.structs import replace
 
 from gateway.jobs import transitions
 from gateway.jobs.history import Changes, changed, replay_attempts, replay_state
-from gateway.jobs.job import LIVE, Attempt, AttemptState, Job, JobState, Output, latest
+from gateway.jobs.job import (
+    LIVE,
+    Attempt,
+    AttemptState,
+    Job,
+    JobState,
+    Output,
+    UnknownPolicy,
+    in_doubt,
+    latest,
+)
 from gateway.jobs.transitions import ENDED, Step
 from providers.contract.errors import ErrorCode, UpstreamError
 from providers.contract.normalize import Update
@@ -32,7 +42,7 @@ class Life(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now_ms = NOW_MS
-        self.job: Job = a_job(request=a_request(webhook=a_webhook()))
+        self.job: Job = a_job()
         self.attempts: dict[str, Attempt] = {}
         self.states: list[Changes] = [changed(None, self.job.state)]
         self.tries: list[Changes] = []
@@ -67,18 +77,30 @@ class Life(RuleBasedStateMachine):
             self.tries.append({"id": step.attempt.id, **changed(previous, step.attempt)})
             self.attempts[step.attempt.id] = step.attempt
 
+    @initialize(policy=st.sampled_from(["hold", "fail", "resubmit"]))
+    def asked(self, policy: UnknownPolicy) -> None:
+        self.job = a_job(request=a_request(webhook=a_webhook(), on_unknown_submission=policy))
+
+    @property
+    def in_doubt(self) -> bool:
+        return in_doubt(tuple(self.attempts.values())) is not None
+
+    @property
+    def written_off(self) -> list[Attempt]:
+        return [attempt for attempt in self.attempts.values() if attempt.written_off]
+
     @rule(seconds=st.integers(0, 400))
     def time_passes(self, seconds: int) -> None:
         self.now_ms += seconds * 1000
 
-    @precondition(lambda self: not self.is_at(*LIVE) and not self.job.state.status.terminal)
+    @precondition(lambda self: not self.alive() and not self.job.state.status.terminal)
     @rule()
     def begin(self) -> None:
         attempt = an_attempt(number=len(self.attempts) + 1, started_at_ms=self.now_ms)
         if self.job.state.cancel_requested_at_ms is None:
             self.carry_out(transitions.begin(self.job, attempt))
 
-    @precondition(lambda self: self.is_at(*OPEN))
+    @precondition(lambda self: self.is_at(*OPEN) and not self.current.written_off)
     @rule()
     def accepted(self) -> None:
         self.carry_out(
@@ -98,14 +120,54 @@ class Life(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: self.is_at(AttemptState.SUBMITTING))
-    @rule()
-    def unknown(self) -> None:
-        until_ms = self.now_ms + 100_000
+    @rule(can_look=st.booleans())
+    def unknown(self, can_look: bool) -> None:  # noqa: FBT001 - hypothesis passes it by name
         self.carry_out(
             transitions.unknown(
-                self.job, self.current, reason="silence", now_ms=self.now_ms, hold_until_ms=until_ms
+                self.job,
+                self.current,
+                reason="silence",
+                now_ms=self.now_ms,
+                hold_until_ms=self.now_ms + 100_000,
+                look_at_ms=self.now_ms + 5 if can_look else None,
+                resubmitted=bool(self.written_off),
             )
         )
+
+    @precondition(lambda self: self.job.state.held is not None)
+    @rule(resolved=st.booleans())
+    def adopted(self, resolved: bool) -> None:  # noqa: FBT001 - hypothesis passes it by name
+        step = transitions.adopted(self.job, self.current, ref="r", by="inputs", now_ms=self.now_ms)
+        self.carry_out(transitions.resolved(step, action="adopt", by="key") if resolved else step)
+
+    @precondition(lambda self: self.job.state.held is not None)
+    @rule()
+    def written_off_by_an_operator(self) -> None:
+        self.carry_out(transitions.written_off(self.job, self.current, by="operator", now_ms=self.now_ms))
+
+    @precondition(lambda self: self.job.state.held is not None)
+    @rule()
+    def abandoned(self) -> None:
+        self.carry_out(transitions.abandoned(self.job, message="enough", now_ms=self.now_ms))
+
+    @precondition(lambda self: self.written_off)
+    @rule(data=st.data(), made=st.booleans())
+    def answered_late(self, data: st.DataObject, made: bool) -> None:  # noqa: FBT001 - hypothesis passes it by name
+        attempt = data.draw(st.sampled_from(self.written_off))
+        before = self.job
+        if attempt.state is not AttemptState.UNKNOWN:
+            return
+        if made:
+            step = transitions.accepted(
+                self.job, attempt, ref="late", now_ms=self.now_ms, poll_at_ms=self.now_ms
+            )
+        else:
+            step = transitions.refused(
+                self.job, attempt, error=ERROR, now_ms=self.now_ms, again_at_ms=self.now_ms
+            )
+        assert step.follow_ups == ()
+        self.carry_out(step)
+        assert self.job.state == before.state
 
     @precondition(lambda self: self.is_at(AttemptState.ACCEPTED))
     @rule(
@@ -164,11 +226,18 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def it_is_held_only_while_in_doubt(self) -> None:
         held = self.job.state.held is not None
-        assert held == (self.is_at(AttemptState.UNKNOWN) and not self.job.state.status.terminal)
+        assert held == (self.in_doubt and not self.job.state.status.terminal)
 
     @invariant()
     def at_most_one_attempt_is_alive(self) -> None:
-        assert sum(attempt.state in LIVE for attempt in self.attempts.values()) <= 1
+        assert self.alive() <= 1
+
+    @invariant()
+    def what_was_written_off_may_be_billed(self) -> None:
+        assert self.job.state.provider_may_bill or not self.written_off
+
+    def alive(self) -> int:
+        return sum(one.state in LIVE and not one.written_off for one in self.attempts.values())
 
 
 TestLife = Life.TestCase

@@ -9,7 +9,7 @@ from job_examples import DEADLINE_S, NOW_MS, OUTPUT_URL, a_job, a_request, a_spe
 from msgspec.structs import replace
 
 from gateway.jobs import transitions
-from gateway.jobs.job import Attempt, AttemptState, Held, Job
+from gateway.jobs.job import Attempt, AttemptState, Held, Job, UnknownPolicy
 from gateway.jobs.transitions import FollowUp, Step, TaskKind
 from providers.contract.errors import ErrorCode, UpstreamError
 from providers.contract.normalize import Update
@@ -371,3 +371,122 @@ def test_an_ended_job_still_learns_that_it_may_be_billed() -> None:
 
 def test_a_second_cancel_changes_nothing() -> None:
     assert nothing(transitions.cancel_requested(CANCELLING, (), now_ms=LATER_MS), CANCELLING)
+
+
+def doubt(policy: UnknownPolicy, *, look_at_ms: int | None = None, resubmitted: bool = False) -> Step:
+    return transitions.unknown(
+        a_job(request=a_request(on_unknown_submission=policy)),
+        an_attempt(),
+        reason="silence",
+        now_ms=LATER_MS,
+        hold_until_ms=LATER_MS + 1000,
+        look_at_ms=look_at_ms,
+        resubmitted=resubmitted,
+    )
+
+
+def test_a_job_in_doubt_is_looked_for_where_that_is_possible() -> None:
+    step = doubt("hold", look_at_ms=LATER_MS + 5)
+    assert told(step) == ["attempt.unknown", "job.held"]
+    assert step.follow_ups == (FollowUp(TaskKind.RECONCILE, LATER_MS + 5),)
+    assert attempt_of(step).doubted_at_ms == LATER_MS
+
+
+@pytest.mark.parametrize("look_at_ms", [None, LATER_MS])
+def test_a_job_that_asked_to_fail_in_doubt_fails_at_once(look_at_ms: int | None) -> None:
+    step = doubt("fail", look_at_ms=look_at_ms)
+    assert told(step) == ["attempt.unknown", "job.failed"]
+    assert (step.job.state.status, step.job.state.held) == (JobStatus.FAILED, None)
+    assert step.job.state.error == attempt_of(step).error
+    assert step.job.state.provider_may_bill
+    assert (attempt_of(step).state, attempt_of(step).written_off) == (AttemptState.UNKNOWN, False)
+    assert step.follow_ups == ()
+
+
+def test_a_job_that_accepted_the_risk_is_submitted_again_at_once_where_nobody_can_look() -> None:
+    step = doubt("resubmit")
+    assert told(step) == ["attempt.unknown", "attempt.written_off"]
+    assert (attempt_of(step).state, attempt_of(step).written_off) == (AttemptState.UNKNOWN, True)
+    assert step.follow_ups == (FollowUp(TaskKind.SUBMIT, LATER_MS),)
+    assert (step.job.state.held, step.job.state.provider_may_bill) == (None, True)
+
+
+@pytest.mark.parametrize(("look_at_ms", "resubmitted"), [(LATER_MS, False), (None, True), (LATER_MS, True)])
+def test_it_is_held_for_a_look_first_and_in_doubt_again_for_good(
+    look_at_ms: int | None, *, resubmitted: bool
+) -> None:
+    step = doubt("resubmit", look_at_ms=look_at_ms, resubmitted=resubmitted)
+    assert told(step) == ["attempt.unknown", "job.held"]
+    assert not attempt_of(step).written_off
+    assert {task.kind for task in step.follow_ups} == ({TaskKind.RECONCILE} if look_at_ms else set())
+
+
+def test_a_job_is_submitted_again_by_itself_once() -> None:
+    job = a_job(request=a_request(on_unknown_submission="resubmit"))
+    first = an_attempt(AttemptState.UNKNOWN)
+    assert transitions.resubmits(job, (first,))
+    second = an_attempt(AttemptState.UNKNOWN, number=2)
+    assert not transitions.resubmits(job, (replace(first, written_off=True), second))
+    assert not transitions.resubmits(a_job(), (first,))
+
+
+def test_a_run_that_is_found_goes_on_from_there() -> None:
+    error = UpstreamError(code=ErrorCode.SUBMISSION_UNKNOWN, message="silence")
+    step = transitions.adopted(
+        a_job(held=HELD),
+        an_attempt(AttemptState.UNKNOWN, error=error),
+        ref="r-9",
+        by="inputs",
+        now_ms=LATER_MS,
+    )
+    assert told(step) == ["attempt.adopted"]
+    assert step.events[0].note == {"provider_ref": "r-9", "by": "inputs"}
+    attempt = attempt_of(step)
+    assert (attempt.state, attempt.ref, attempt.error) == (AttemptState.ACCEPTED, "r-9", None)
+    assert step.follow_ups == (FollowUp(TaskKind.POLL, LATER_MS),)
+    assert step.job.state.held is None
+    assert step.job.state.deadline_at_ms == OVERDUE_MS + (LATER_MS - HELD.since_ms)
+
+
+def test_an_operators_word_stands_before_what_follows() -> None:
+    step = transitions.written_off(
+        a_job(held=HELD), an_attempt(AttemptState.UNKNOWN), by="operator", now_ms=LATER_MS
+    )
+    said = transitions.resolved(step, action="resubmit", by="key_1")
+    assert told(said) == ["hold.resolved", "attempt.written_off"]
+    assert said.events[0].note == {"action": "resubmit", "by": "key_1"}
+    assert (said.job, said.attempt, said.follow_ups) == (step.job, step.attempt, step.follow_ups)
+    assert said.job.state.deadline_at_ms == OVERDUE_MS + (LATER_MS - HELD.since_ms)
+
+
+WRITTEN_OFF = an_attempt(AttemptState.UNKNOWN, written_off=True)
+
+
+@pytest.mark.parametrize("job", [a_job(), RUNNING, CANCELLING, *ENDED])
+def test_a_late_answer_to_what_was_written_off_touches_nothing_else(job: Job) -> None:
+    step = accepted(job, WRITTEN_OFF)
+    assert (told(step), step.follow_ups) == (["attempt.late"], ())
+    assert step.job == replace(job, state=replace(job.state, provider_may_bill=True))
+    assert attempt_of(step) == replace(WRITTEN_OFF, ref="r-9")
+    assert accepted(job, attempt_of(step)).events == ()
+    refusal = refused(job, WRITTEN_OFF, again_at_ms=LATER_MS)
+    assert (told(refusal), refusal.follow_ups, refusal.job) == (["attempt.late"], (), job)
+    assert attempt_of(refusal).state is AttemptState.REFUSED
+
+
+def test_a_job_whose_written_off_run_may_be_billed_says_so_at_every_end() -> None:
+    job = replace(RUNNING, state=replace(RUNNING.state, provider_may_bill=True))
+    second = an_attempt(AttemptState.ACCEPTED, number=2)
+    for status in sorted(TERMINAL):
+        assert observed(job, second, status).job.state.provider_may_bill
+
+
+@pytest.mark.parametrize("end", ["deadline", "cancel"])
+def test_a_job_between_two_submissions_can_end(end: str) -> None:
+    job = a_job(provider_may_bill=True)
+    if end == "cancel":
+        step = transitions.cancel_requested(job, (WRITTEN_OFF,), now_ms=LATER_MS)
+    else:
+        step = transitions.deadline_passed(job, (WRITTEN_OFF,), now_ms=OVERDUE_MS)
+    assert step.job.state.status.terminal
+    assert step.job.state.provider_may_bill

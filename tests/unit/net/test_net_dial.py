@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from net_servers import OK, Handler, RawServer, answering, raw_server, reset, unused_port
 
-from gateway.net import DEADLINE_S, DIAL, FRESH, Dial, GuardedTransport
+from gateway.errors import StorageUnavailable
+from gateway.net import (
+    BEFORE_SEND,
+    DEADLINE_S,
+    DIAL,
+    FRESH,
+    BeforeSend,
+    Dial,
+    GuardedTransport,
+    RequestWithheld,
+)
 
 
 @asynccontextmanager
@@ -89,6 +99,65 @@ async def test_success_is_connected() -> None:
     async with raw_server(answering(OK)) as server, client(lookup=loopback) as http:
         await http.post(f"http://name.test:{server.port}/", extensions={DIAL: dial})
     assert dial == Dial(started=True, connected=True, reused=False, addresses=("127.0.0.1",))
+
+
+def counting_bytes(seen: bytearray, gone: asyncio.Event) -> Callable[[RawServer], Handler]:
+    def make(_server: RawServer) -> Handler:
+        async def serve(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+            while chunk := await reader.read(1024):
+                seen.extend(chunk)
+            gone.set()
+
+        return serve
+
+    return make
+
+
+async def raises() -> None:
+    raise StorageUnavailable("the database is gone")
+
+
+async def hangs() -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("check", "words"),
+    [(raises, "the database is gone"), (hangs, "the last check before sending did not end in time")],
+    ids=["says no", "says nothing"],
+)
+async def test_a_withheld_request_is_not_made_not_one_byte_of_it(check: BeforeSend, words: str) -> None:
+    seen, gone = bytearray(), asyncio.Event()
+    async with raw_server(counting_bytes(seen, gone)) as server, client() as http:
+        dial, error = await outcome(http, server.url, **{BEFORE_SEND: check, DEADLINE_S: 0.2})
+        await asyncio.wait_for(gone.wait(), 5)  # and its connection is closed at once
+        assert (server.connections, bytes(seen)) == (1, b"")
+    assert isinstance(error, RequestWithheld)
+    assert str(error) == words
+    assert (dial.connected, dial.withheld) == (True, True)
+
+
+async def test_the_last_check_comes_when_the_connection_stands_and_before_the_request() -> None:
+    dial, found = Dial(), []
+
+    async def check() -> None:
+        found.append((dial.connected, dial.withheld, len(server.requests)))
+
+    async with raw_server(answering(OK)) as server, client() as http:
+        extensions = {DIAL: dial, FRESH: True, BEFORE_SEND: check}
+        await http.post(server.url, content=b"{}", extensions=extensions)
+    assert found == [(True, True, 0)]
+    assert (dial.withheld, len(server.requests)) == (False, 1)
+
+
+async def test_a_request_that_found_no_connection_is_not_checked() -> None:
+    async def check() -> None:
+        raise AssertionError
+
+    async with client() as http:
+        dial, error = await outcome(http, f"http://127.0.0.1:{unused_port()}/", **{BEFORE_SEND: check})
+    assert isinstance(error, httpx.ConnectError)
+    assert not dial.connected
 
 
 async def test_a_refused_connection_was_not_made() -> None:

@@ -11,7 +11,7 @@ from job_examples import POLL
 from msgspec.structs import replace
 
 from gateway.registry import load_adapters
-from gateway.routing.pacing import first_poll_s, next_poll_s
+from gateway.routing.pacing import LONGEST_LATE_S, first_poll_s, late_poll_s, next_poll_s
 from providers.contract.spec import PollSpec, Spec
 
 STEADY = settings(derandomize=True, database=None, deadline=None)
@@ -83,3 +83,13 @@ def test_no_installed_provider_is_asked_more_often_than_its_floor(
     delay_s = after(since_s, spec.poll, **told)
     assert delay_s >= spec.poll.floor_s * told["scale"]
     assert delay_s >= (told["retry_after_s"] or 0.0)
+
+
+@pytest.mark.parametrize(
+    ("since_s", "scale", "delay_s"),
+    [(0, 1, 30), (300, 1, 30), (900, 1, 90), (86_400, 1, LONGEST_LATE_S), (1, 0.01, 0.3), (60, 0.01, 6)],
+)
+def test_a_run_whose_job_has_ended_is_asked_about_ever_more_seldom(
+    since_s: float, scale: float, delay_s: float
+) -> None:
+    assert late_poll_s(POLL, since_accepted_s=since_s, scale=scale, spread=0.5) == pytest.approx(delay_s)

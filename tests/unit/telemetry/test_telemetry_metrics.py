@@ -21,6 +21,7 @@ EXPECTED = {
     "provider_requests_total": {"provider", "operation", "outcome"},
     "provider_request_duration_seconds": {"provider", "operation"},
     "submissions_unknown_total": {"provider"},
+    "submissions_settled_total": {"provider", "how"},
     "unmapped_status_total": {"provider"},
     "poll_lag_seconds": set(),
     "detection_lag_seconds": set(),
@@ -112,7 +113,14 @@ def test_known_words_keep_their_names_and_absent_ones_are_none() -> None:
 
 
 def test_the_closed_sets_are_those_of_the_rooms_that_count() -> None:
-    kinds = (classify.Made, classify.Unknown, classify.Seen, classify.Missing, classify.Done)
+    kinds = (
+        classify.Made,
+        classify.Withheld,
+        classify.Unknown,
+        classify.Seen,
+        classify.Missing,
+        classify.Done,
+    )
     assert {kind.__name__.lower() for kind in kinds} | set(CODES) == set(OUTCOMES)
     assert set(DELIVERY_OUTCOMES) == {outcome.value for outcome in Outcome}
     assert set(CODES) == {code.value for code in ErrorCode}

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from job_examples import SOURCE, a_spec, an_adapter
 
+from gateway.errors import LeaseLost
 from gateway.net import GuardedTransport
 from gateway.settings import Secret
 from gateway.upstream.accounts import UpstreamAccount
@@ -203,6 +204,31 @@ async def test_nobody_there_is_told_apart() -> None:
     async with client() as sender:
         reply = await sender.send(account(url), GET, timeout_s=2.0, options={})
     assert (reply.response, reply.connected) == (None, False)
+
+
+async def test_the_last_check_withholds_the_request_with_the_connection_in_hand() -> None:
+    paid = HttpRequest(method="POST", path=("jobs",), json={}, paid=True)
+    asked: list[int] = []
+
+    async def no() -> None:
+        asked.append(here.connections)
+        raise LeaseLost("another worker holds it")
+
+    async with provider() as here, client() as sender:
+        reply = await sender.send(account(here.url), paid, timeout_s=2.0, options={}, before_send=no)
+    assert (reply.response, reply.connected, reply.withheld) == (None, True, True)
+    assert reply.failure == "another worker holds it"
+    assert (len(asked), here.requests) == (1, [])
+
+
+async def test_the_last_check_lets_the_request_go() -> None:
+    async def yes() -> None:
+        assert here.requests == []
+
+    async with provider() as here, client() as sender:
+        reply = await sender.send(account(here.url), GET, timeout_s=2.0, options={}, before_send=yes)
+    assert reply.response is not None
+    assert (reply.connected, reply.withheld, len(here.requests)) == (True, False, 1)
 
 
 @pytest.mark.parametrize("key", ["k\u00e9y-5up3rs3cret", "key\n5up3rs3cret", "key\x005up3rs3cret"])

@@ -137,6 +137,7 @@ async def test_death_after_the_send_sends_again_under_the_same_id(told: Told) ->
     with pytest.raises(Killed):
         await told.tries(Killed())
     told.stage.clock.advance(LEASE_S + 1)
+    told.stage.dispatch = told.stage.worker("second")
     await told.tries(OK)
     first, second = (headers_of(request) for request in told.bench.receiver.asked)
     assert first["webhook-id"] == second["webhook-id"]

@@ -241,8 +241,8 @@ async def test_what_was_not_made_is_tried_again_even_after_the_lease_was_lost(
     job_id = await stage.accept()
     submit = bench.tools.calls.submit
 
-    async def slow(*args: Any) -> object:
-        called = await submit(*args)
+    async def slow(*args: Any, **named: Any) -> object:
+        called = await submit(*args, **named)
         await lose_the_lease(bench)
         return called
 

@@ -13,8 +13,9 @@ from msgspec import Struct
 from store_stage import Stage
 
 from gateway.jobs.transitions import TaskKind
-from gateway.net import DIAL
+from gateway.net import BEFORE_SEND, DIAL, RequestWithheld
 from gateway.routing.catalogue import Catalogue, Offer
+from gateway.service.adoption import Adoptions
 from gateway.service.dispatch import JobTask
 from gateway.settings import Secret
 from gateway.settings.model import Webhooks
@@ -27,6 +28,7 @@ from gateway.webhooks.sending import Sender
 from gateway.worker.cancel import Cancel
 from gateway.worker.deliver import Deliver
 from gateway.worker.poll import Poll
+from gateway.worker.reconcile import Reconcile
 from gateway.worker.submit import Submit
 from gateway.worker.sweep import Sweep
 from gateway.worker.tools import Tools
@@ -65,6 +67,10 @@ class Script(httpx.AsyncBaseTransport):
     def __init__(self) -> None:
         self.answers: deque[Answer] = deque()
         self.asked: list[httpx.Request] = []
+        self.withheld: list[httpx.Request] = []
+        """Those of them of which nothing was sent."""
+        self.before_send: Callable[[], Awaitable[object]] | None = None
+        """What happens once the connection stands, before the caller has the last word."""
         self.meanwhile: Callable[[], Awaitable[object]] | None = None
         """What else happens while a request is under way."""
 
@@ -85,6 +91,8 @@ class Script(httpx.AsyncBaseTransport):
             raise httpx.ConnectError("refused")
         if DIAL in request.extensions:
             request.extensions[DIAL].connected = True
+        if request.extensions.get(BEFORE_SEND) is not None:
+            await self._ask(request)
         if self.meanwhile is not None:
             await self.meanwhile()
         if isinstance(answer, BaseException):
@@ -93,6 +101,17 @@ class Script(httpx.AsyncBaseTransport):
         body = raw if isinstance(raw, bytes) else b"" if raw is None else msgspec.json.encode(raw)
         headers = {} if answer.retry_after is None else {"retry-after": answer.retry_after}
         return httpx.Response(answer.status, headers=headers, stream=httpx.ByteStream(body))
+
+    async def _ask(self, request: httpx.Request) -> None:
+        """Let the caller have the last word, as the transport does."""
+        if self.before_send is not None:
+            await self.before_send()
+        try:
+            await request.extensions[BEFORE_SEND]()
+        except Exception as error:
+            request.extensions[DIAL].withheld = True
+            self.withheld.append(request)
+            raise RequestWithheld(str(error)) from error
 
 
 Step = Callable[[JobTask], Awaitable[None]]
@@ -117,6 +136,7 @@ class Bench:
         self.catalogue = Catalogue(offers=(Offer(spec=self.account.adapter.spec, account="default"),))
         self.sender = Sender(self.receiver, Lanes(total=1, per_host=1), queue_s=0.01)
         self.spread = 1.0
+        self.workers = 0
         self.with_accounts(self.account)
 
     def with_accounts(self, *accounts: UpstreamAccount) -> None:
@@ -135,6 +155,7 @@ class Bench:
         )
         self.submit = Submit(self.tools, self.catalogue, hold_s=HOLD_S)
         self.poll = Poll(self.tools)
+        self.reconcile = Reconcile(self.tools, Adoptions(stage.database, stage.record, stage.clock))
         self.cancel = Cancel(self.tools)
         self.sweep = Sweep(self.tools)
         settings = Webhooks(schedule_s=SCHEDULE_S, jitter=0.0)
@@ -145,14 +166,16 @@ class Bench:
         steps: dict[TaskKind, Step] = {
             TaskKind.SUBMIT: self.submit,
             TaskKind.POLL: self.poll,
+            TaskKind.RECONCILE: self.reconcile,
             TaskKind.CANCEL: self.cancel,
         }
         await steps[task.claim.kind](task)
 
     async def work(self, *answers: Answer) -> None:
-        """Carry out what is due now, to these answers."""
+        """Carry out what is due now, to these answers: each time as another worker, free to take over."""
         self.provider.says(*answers)
-        for task in await self.stage.dispatch.claim_jobs(10):
+        self.workers += 1
+        for task in await self.stage.worker(f"worker {self.workers}").claim_jobs(10):
             await self.carry_out(task)
         assert not self.provider.answers, "more calls were expected"
 

@@ -1,0 +1,58 @@
+"""`motion-gateway work`: a worker without the API, beside any number of others."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import click
+import uvloop
+
+from gateway.app import Gateway
+from gateway.cli.banner import announce
+from gateway.cli.configured import load_settings, settings_options
+from gateway.cli.running import stop_signal
+from gateway.errors import SettingsError
+from gateway.registry import Registry, load_adapters
+from gateway.settings import Settings
+from gateway.storage.store import database_path
+from gateway.telemetry import Redactor, configure, get_logger
+
+_log = get_logger("gateway.work")
+
+
+@click.command()
+@settings_options
+def command(database: str | None, config: Path | None) -> None:
+    """Carry out jobs, until SIGTERM or Ctrl-C; any number of these share one PostgreSQL database.
+
+    One that dies is replaced by the others within half a minute; one that is stopped, within two seconds.
+    """
+    registry = load_adapters()
+    settings = load_settings(registry, config=config, database=database).settings
+    if database_path(settings) is not None:
+        raise SettingsError(
+            "work needs a PostgreSQL database: a SQLite file has one process, which serves and works; run"
+            " `motion-gateway serve`, or set database to postgresql://..."
+        )
+    if not settings.enabled_providers:
+        variables = ", ".join(spec.key_env for spec in registry.specs)
+        raise SettingsError(f"no provider is configured: set at least one of {variables}")
+    uvloop.run(_work(settings, registry))
+
+
+async def _work(settings: Settings, registry: Registry) -> None:
+    async with AsyncExitStack() as stack:
+        configure(settings.logs.format, settings.logs.level, Redactor(settings.secrets()), sys.stderr)
+        gateway = Gateway(settings, registry)
+        stack.push_async_callback(gateway.close)
+        await gateway.check_accounts()
+        stopped = stop_signal()
+        await announce(gateway, None, [])
+        await gateway.start_worker()
+        _log.info("work.started")
+        await stopped.wait()
+        _log.info("work.stopping")
+        await gateway.stop_worker()
+        _log.info("work.stopped")

@@ -1,0 +1,384 @@
+"""PostgreSQL as the database of a fleet: any number of processes, on any number of machines.
+
+Each of a few threads owns one connection and carries operations out one at a time, each in a transaction of
+its own. A connection in a thread, rather than one in the event loop, because a waiter that is cancelled then
+cannot cut a transaction in two: what was begun is finished, and its outcome known.
+
+What can be lost is the answer to a COMMIT. It is told apart (`OutcomeUnknown`), since the transaction may
+stand: whoever asked reads again by key before doing anything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import queue
+import socket
+import threading
+import time
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from gateway.clock import Clock
+from gateway.errors import OutcomeUnknown, StorageUnavailable
+from gateway.storage.engine import OnCommit, Operation
+from gateway.storage.server_clock import Sample, ServerClock
+
+T = TypeVar("T")
+
+WRITERS: Final = 6
+READERS: Final = 2
+DEADLINE_S: Final = 10.0
+"""For one operation, from hand-over to outcome. The server's own limits are shorter; this one holds when the
+network swallows everything."""
+CONFLICT_TRIES: Final = 3
+WATCH_S: Final = 2.0
+FIRST_PAUSE_S: Final = 0.2
+LONGEST_PAUSE_S: Final = 5.0
+
+SESSION: Final = {
+    "statement_timeout": "5s",
+    "lock_timeout": "2s",
+    "idle_in_transaction_session_timeout": "10s",
+}
+"""What keeps one stuck statement, lock or process from holding up the rest."""
+NETWORK: Final = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "application_name": "motion-gateway",
+}
+"""libpq's names: seconds, but for tcp_user_timeout, which is milliseconds."""
+
+# Classes and codes of appendix A of PostgreSQL's manual.
+_CONFLICTS: Final = ("40001", "40P01")
+_UNAVAILABLE: Final = ("53", "55P03", "57", "58", "XX")
+_GONE: Final = ("08", "57P", "25006")
+"""This connection is of no use any more: broken, shut down, or to what is a standby by now. A server that is
+stopped at once says so wherever a backend stands, also after its commit was written."""
+
+
+def server_url(database: str) -> URL:
+    """Return the URL under which SQLAlchemy reaches what the setting `database` names."""
+    return make_url(database).set(drivername="postgresql+psycopg")
+
+
+def open_server(database: str, *, session: dict[str, str] = SESSION) -> Engine:
+    """Return an engine whose connections are set up for this program.
+
+    Args:
+        database: the setting: `postgresql://...`.
+        session: settings of each session.
+    """
+    engine = create_engine(
+        server_url(database), poolclass=NullPool, isolation_level="READ COMMITTED", connect_args=dict(NETWORK)
+    )
+
+    def set_up(connection: Any, _record: object) -> None:
+        # One round trip, and no `options` in the URL, which PgBouncer refuses.
+        connection.execute("; ".join(f"SET {name} = '{value}'" for name, value in session.items()))
+        connection.commit()
+
+    event.listen(engine, "connect", set_up)
+    return engine
+
+
+class PostgresDatabase:
+    """An open PostgreSQL database.
+
+    Args:
+        database: the setting: `postgresql://...`; its schema is already as it should be.
+        local: the machine's clocks; the time is the server's.
+        on_commit: told about each commit.
+        deadline_s: for one operation, seconds.
+    """
+
+    def __init__(
+        self,
+        database: str,
+        *,
+        local: Clock,
+        on_commit: OnCommit | None = None,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        self._engine = open_server(database)
+        self._on_commit = on_commit
+        self._deadline_s = deadline_s
+        self._queue: queue.SimpleQueue[_Errand | None] = queue.SimpleQueue()
+        self._questions: queue.SimpleQueue[_Errand | None] = queue.SimpleQueue()
+        self._closed = threading.Event()
+        self.clock = ServerClock(local)
+        self.trouble: str | None = None
+        """Why the server could not be reached when last looked for; None when it could."""
+        reading = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._line = _Line(reading)
+        self._look()
+        lines = [(self._queue, self._engine)] * WRITERS + [(self._questions, reading)] * READERS
+        self._threads = [
+            threading.Thread(
+                target=self._carry_out_all, args=(errands, engine), name=f"postgres-{number}", daemon=True
+            )
+            for number, (errands, engine) in enumerate(lines)
+        ]
+        self._threads.append(threading.Thread(target=self._watch, name="postgres-watch", daemon=True))
+        for thread in self._threads:
+            thread.start()
+
+    async def write(self, operation: Operation[T], *, vital: bool = True) -> T:  # noqa: ARG002  (the server knows its disk)
+        """Run in a transaction; durable when this returns.
+
+        Raises:
+            StorageUnavailable: the server cannot be used just now; nothing was stored.
+            OutcomeUnknown: the connection broke in the COMMIT; it may be stored or not.
+        """
+        return await self._hand_over(self._queue, operation)
+
+    async def read(self, operation: Operation[T]) -> T:
+        """Run over one snapshot.
+
+        Raises:
+            StorageUnavailable: the server cannot be used just now.
+        """
+        return await self._hand_over(self._questions, operation)
+
+    async def close(self) -> None:
+        """Carry out what was given, then let go of the server."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        for _ in range(WRITERS):
+            self._queue.put(None)
+        for _ in range(READERS):
+            self._questions.put(None)
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
+        self._line.close()
+        self._engine.dispose()
+
+    async def _hand_over(self, to: queue.SimpleQueue[_Errand | None], operation: Operation[T]) -> T:
+        if self._closed.is_set():
+            raise StorageUnavailable("the database is closed")
+        loop = asyncio.get_running_loop()
+        errand = _Errand(operation, loop)
+        late = loop.call_later(self._deadline_s, errand.abandon)
+        to.put(errand)
+        try:
+            result: T = await errand.future
+        finally:
+            late.cancel()
+        return result
+
+    def _carry_out_all(self, errands: queue.SimpleQueue[_Errand | None], engine: Engine) -> None:
+        line, writes = _Line(engine), engine is self._engine
+        while (errand := errands.get()) is not None:
+            if not errand.begin(line):
+                continue  # abandoned while it waited
+            started = time.perf_counter()
+            try:
+                result = _carry_out(line, errand.operation, writes=writes)
+            except BaseException as error:  # noqa: BLE001  (whatever it is, its waiter hears it)
+                errand.settle(None, error)
+            else:
+                if writes and self._on_commit is not None:
+                    self._on_commit(time.perf_counter() - started, 1)
+                errand.settle(result, None)
+        line.close()
+
+    def _watch(self) -> None:
+        """Look at the server and its clock again and again, so that readiness needs no traffic to be true."""
+        while not self._closed.wait(WATCH_S):
+            try:
+                self._look()
+            except StorageUnavailable as error:
+                self.trouble = str(error)
+            else:
+                self.trouble = None
+
+    def _look(self) -> None:
+        def ask(connection: Connection) -> Sample:
+            asked_s = self.clock.local.monotonic_s()
+            row = connection.exec_driver_sql(
+                "SELECT extract(epoch FROM clock_timestamp()) * 1000, pg_is_in_recovery()"
+            ).one()
+            if row[1]:
+                raise StorageUnavailable("the server is a standby, which takes no writes")
+            answered_s = self.clock.local.monotonic_s()
+            return Sample(server_ms=float(row[0]), asked_s=asked_s, answered_s=answered_s)
+
+        self._line.renew()
+        cut = threading.Timer(self._deadline_s, self._line.cut)
+        cut.daemon = True
+        cut.start()
+        try:
+            self.clock.anchor(_carry_out(self._line, ask, writes=False))
+        finally:
+            cut.cancel()
+
+
+class _Line:
+    """One thread's connection, opened when it is needed, and not too often while the server is away."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: Connection | None = None
+        self._raw: Any = None
+        self._cut = False
+        self._pause_s = FIRST_PAUSE_S
+        self._not_before_s = 0.0
+        self._reason = ""
+
+    def open(self) -> Connection:
+        """Return the connection.
+
+        Raises:
+            StorageUnavailable: the server cannot be reached.
+        """
+        if self._connection is not None:
+            return self._connection
+        if time.monotonic() < self._not_before_s:
+            raise StorageUnavailable(self._reason)
+        try:
+            self._connection = self._engine.connect()
+        except DBAPIError as error:
+            self._reason = f"the PostgreSQL server cannot be reached: {_first_line(error)}"
+            self._not_before_s = time.monotonic() + self._pause_s
+            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+            raise StorageUnavailable(self._reason) from error
+        self._pause_s, self._not_before_s = FIRST_PAUSE_S, 0.0
+        self._raw = self._connection.connection.driver_connection
+        if self._cut:
+            self.close()
+            raise StorageUnavailable("the PostgreSQL server took too long to connect; nothing was stored")
+        return self._connection
+
+    def renew(self) -> None:
+        """Begin with a connection that nobody has cut."""
+        if self._cut:
+            self.close()
+            self._cut = False
+
+    def close(self) -> None:
+        """Let go of the connection; the next `open` makes a new one."""
+        connection, self._connection, self._raw = self._connection, None, None
+        if connection is not None:
+            with contextlib.suppress(DBAPIError):  # it may be broken, which is why it is let go
+                connection.invalidate()
+            with contextlib.suppress(DBAPIError):
+                connection.close()
+
+    def cut(self) -> None:
+        """Break the connection from another thread, so that the one that waits on it wakes."""
+        self._cut = True
+        raw = self._raw
+        if raw is None or raw.closed:
+            return
+        # Closed meanwhile: then nothing waits on it any more.
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(raw.fileno())) as same:
+            same.shutdown(socket.SHUT_RDWR)
+
+
+class _Errand:
+    """One operation on its way through a thread."""
+
+    __slots__ = ("_line", "_lock", "_state", "future", "loop", "operation")
+
+    def __init__(self, operation: Operation[Any], loop: asyncio.AbstractEventLoop) -> None:
+        self.operation = operation
+        self.loop = loop
+        self.future: asyncio.Future[Any] = loop.create_future()
+        self._lock = threading.Lock()
+        self._state = "waiting"
+        self._line: _Line | None = None
+
+    def begin(self, line: _Line) -> bool:
+        """Take it up; False when nobody waits for it any more."""
+        with self._lock:
+            if self._state != "waiting":
+                return False
+            self._state, self._line = "begun", line
+            line.renew()
+            return True
+
+    def abandon(self) -> None:
+        """Its time is over: drop it when it was not begun, else break the connection it hangs on."""
+        with self._lock:
+            state, self._state = self._state, "over" if self._state == "waiting" else self._state
+            if state == "begun" and self._line is not None:
+                self._line.cut()  # its thread then settles it, and knows how far it had come
+        if state == "waiting" and not self.future.done():
+            self.future.set_exception(StorageUnavailable("the database is too busy; nothing was stored"))
+
+    def settle(self, result: object, error: BaseException | None) -> None:
+        """Hand the outcome to whoever waits; called from the thread."""
+        with self._lock:
+            self._state = "over"
+
+        def tell() -> None:
+            if self.future.done():
+                return
+            if error is not None:
+                self.future.set_exception(error)
+            else:
+                self.future.set_result(result)
+
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever waited
+            self.loop.call_soon_threadsafe(tell)
+
+
+def _carry_out(line: _Line, operation: Operation[T], *, writes: bool) -> T:
+    """Run one transaction; conflicts are tried again as a whole."""
+    for tries in range(1, CONFLICT_TRIES + 1):
+        connection = line.open()
+        transaction = connection.begin()
+        committing = False
+        try:
+            result = operation(connection)
+            committing = True
+            transaction.commit()
+        except IntegrityError:
+            _roll_back(line, transaction)
+            raise
+        except DBAPIError as error:
+            code = _code(error)
+            if error.connection_invalidated or code is None or code.startswith(_GONE):
+                line.close()
+                said = _first_line(error)
+                if committing and writes:
+                    raise OutcomeUnknown(f"the connection to PostgreSQL broke in a commit: {said}") from error
+                raise StorageUnavailable(f"the connection to PostgreSQL broke: {said}") from error
+            _roll_back(line, transaction)
+            if code in _CONFLICTS and tries < CONFLICT_TRIES:
+                continue
+            if code in _CONFLICTS or code.startswith(_UNAVAILABLE):
+                raise StorageUnavailable(f"PostgreSQL refuses just now: {_first_line(error)}") from error
+            raise
+        except BaseException:
+            _roll_back(line, transaction)
+            raise
+        else:
+            return result
+    raise AssertionError("unreachable")
+
+
+def _roll_back(line: _Line, transaction: Any) -> None:
+    try:
+        transaction.rollback()
+    except DBAPIError:
+        line.close()  # the server rolls back what loses its connection
+
+
+def _code(error: DBAPIError) -> str | None:
+    """SQLSTATE of what the server said; None when it said nothing."""
+    code = getattr(error.orig, "sqlstate", None)
+    return code if isinstance(code, str) else None
+
+
+def _first_line(error: DBAPIError) -> str:
+    # The first line alone: the rest repeats the statement, and may hold values.
+    return str(error.orig).strip().partition("\n")[0] or type(error.orig).__name__

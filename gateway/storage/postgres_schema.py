@@ -1,0 +1,67 @@
+"""The schema on a PostgreSQL server: looked at, and migrated by one process at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import closing, contextmanager
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+
+from gateway.errors import StorageUnavailable
+from gateway.storage.postgres import SESSION, open_server
+from gateway.storage.schema import SchemaState, inspect_schema, migrate
+
+LOCK = 7_234_019_446_711_208_001
+"""Of pg_advisory_lock; any number that nobody else uses in this database."""
+# A migration may take as long as it needs, but must not queue for a table lock with everybody behind it.
+MIGRATING = {**SESSION, "statement_timeout": "0", "idle_in_transaction_session_timeout": "0"}
+
+
+def inspect_server(database: str) -> SchemaState:
+    """Tell how far the schema is behind.
+
+    Args:
+        database: the setting: `postgresql://...`.
+
+    Raises:
+        SchemaRefused: it is newer than this version.
+        StorageUnavailable: the server cannot be reached.
+    """
+    with _connected(database, SESSION) as connection, connection.begin():
+        return inspect_schema(connection)
+
+
+def migrate_server(database: str) -> tuple[str, ...]:
+    """Apply what the schema lacks; processes that do so at once wait for the first.
+
+    Returns:
+        The revisions applied.
+
+    Raises:
+        SchemaRefused: it is newer than this version.
+        StorageUnavailable: the server cannot be reached.
+    """
+    with _connected(database, MIGRATING) as connection:
+        with connection.begin():
+            connection.execute(text("SET LOCAL lock_timeout = 0"))
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK})
+        with connection.begin():
+            state = inspect_schema(connection)
+        if state.pending:
+            with connection.begin():
+                migrate(connection)
+        return state.pending  # the lock goes with the connection
+
+
+@contextmanager
+def _connected(database: str, session: dict[str, str]) -> Generator[Connection]:
+    engine = open_server(database, session=session)
+    try:
+        with closing(engine.connect()) as connection:
+            yield connection
+    except DBAPIError as error:
+        reason = str(error.orig).strip().partition("\n")[0]
+        raise StorageUnavailable(f"the PostgreSQL server cannot be used: {reason}") from error
+    finally:
+        engine.dispose()

@@ -1,0 +1,112 @@
+"""`serve` dies at every named place, one by one: nothing is paid twice, lost, or told under two ids."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from audit import check_database, check_messages, check_payments, to_be_told, told
+from careful_client import CarefulClient, held_of, is_settled
+from engines import ENGINES, fresh
+from running_gateway import PATIENCE_S, PROVIDERS, client_of, environment, stats_of
+from serve_process import ServeProcess, made_key
+from slow_providers import ENDLESS, open_providers
+from webhook_receiver import open_receiver
+
+from gateway import crash_points
+from gateway.crash_points import Point, arm
+from gateway.errors import SettingsError
+from gateway.service.keys import Scope
+from gateway.worker.submit import DIED
+
+CHANGES = [f"{Point.RECORD_BEFORE_COMMIT}:{number}" for number in (1, 3, 6, 9)]
+"""Intents, acceptances and ends, whichever come in that place."""
+SWEPT = [*Point, *CHANGES]
+
+
+@pytest.fixture(params=ENGINES)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Settings of an empty one."""
+    with fresh(request.param, tmp_path) as settings:
+        yield settings
+
+
+async def dies_and_returns(victim: ServeProcess) -> None:
+    assert await victim.died() == -signal.SIGKILL
+    await victim.start()
+
+
+async def cancelled_once_accepted(client: CarefulClient, job_id: str) -> None:
+    while True:
+        job = await client.job(job_id)
+        if is_settled(job) or any(attempt["provider_ref"] for attempt in job["attempts"]):
+            await client.cancel(job_id)
+            return
+        await asyncio.sleep(0.02)
+
+
+async def some_jobs(client: CarefulClient) -> list[str]:
+    """One at each provider, and one that is cancelled."""
+    ids = await asyncio.gather(*(client.post(number) for number in range(len(PROVIDERS))))
+    unwanted = await client.post(len(PROVIDERS), mark=ENDLESS, provider="runway")
+    await cancelled_once_accepted(client, unwanted)
+    return [*ids, unwanted]
+
+
+@pytest.mark.parametrize("at", SWEPT)
+async def test_a_death_at_any_place_pays_nothing_twice_and_loses_nothing(
+    tmp_path: Path, database: dict[str, str], at: str
+) -> None:
+    async with (
+        asyncio.timeout(2 * PATIENCE_S),
+        open_providers(run_s=0.3, answer_s=0.02) as providers,
+        open_receiver() as receiver,
+    ):
+        environ = environment(
+            tmp_path,
+            {name: f"{providers.url}/{name}" for name in PROVIDERS},
+            # Or a poll that misses what was cancelled may end it before the cancel does.
+            PROVIDERS__RUNWAY__POLL_SCALE="0.05",
+            WEBHOOKS__ALLOW_HTTP="true",
+            WEBHOOKS__ALLOWED_NETWORKS="127.0.0.1/32",
+            **database,
+        )
+        key = await made_key(environ, tmp_path, Scope.JOBS)
+        victim = ServeProcess(environ, tmp_path / "serve.log")
+        async with client_of(victim.url, key.key) as http:
+            client = CarefulClient(http, receiver=receiver.url())
+            await victim.start(**{crash_points.VARIABLE: at})
+            async with asyncio.TaskGroup() as both:
+                both.create_task(dies_and_returns(victim))
+                ids = await some_jobs(client)
+                jobs = await client.settled()
+                await receiver.received(lambda seen: told(seen) >= to_be_told(jobs))
+            jobs = await client.settled()
+            assert [job["id"] for job in jobs] == sorted(set(ids), reverse=True)
+            for job_id in held_of(jobs):
+                doubts = [one for one in await client.events(job_id) if one["type"] == "attempt.unknown"]
+                assert [one["data"]["note"]["reason"] for one in doubts] == [DIED]
+            assert await victim.end(signal.SIGTERM) == 0
+        check_payments(await stats_of(providers), jobs)
+    check_messages(receiver.messages)
+    if at == Point.WEBHOOK_AFTER_SEND:
+        assert max(Counter(message.id for message in receiver.messages).values()) > 1
+    assert check_database(database["DATABASE"]) == len(ids)
+
+
+@pytest.mark.parametrize("wish", ["nowhere", "submit.after_intent:0", "submit.after_intent:", "Submit", ":1"])
+def test_a_place_that_is_none_is_refused(wish: str) -> None:
+    with pytest.raises(SettingsError, match=r"submit\.after_intent"):
+        arm({crash_points.VARIABLE: wish})
+
+
+async def test_a_start_with_a_wrong_place_ends_with_78(tmp_path: Path) -> None:
+    environ = environment(tmp_path, {"runway": "http://127.0.0.1:9"})
+    victim = ServeProcess(environ, tmp_path / "serve.log")
+    with pytest.raises(AssertionError, match=crash_points.VARIABLE):
+        await victim.start(**{crash_points.VARIABLE: "nowhere"})
+    assert await victim.died() == 78
