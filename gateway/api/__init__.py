@@ -1,6 +1,6 @@
 """The HTTP API. `asgi` puts it together; `openapi/openapi.json` says what it promises.
 
-* `jobs`, `providers`, `ops`: the routes, one resource a file.
+* `jobs`, `providers`, `callbacks`, `ops`: the routes, one resource a file.
 * `schemas`: what a client may send. `semantics`: what it means, or why it cannot be.
 * `auth`: who calls. `body`, `paging`: bodies and queries read strictly. `problems`: every error's type.
 * `front`: outside the framework: request ids, timing, the last resort for errors.

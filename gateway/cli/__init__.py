@@ -1,7 +1,8 @@
 """The command `motion-gateway`: what people and scripts start.
 
-One file a command: `serve`, `simulate`, `migrate`, `check`, `keys`, `openapi`, the folder `demo`, and the
-client's `submit`, `watch` and `cancel`. Read `root` first: it lists them and loads the one asked for.
+One file a command: `serve`, `work`, `simulate`, `migrate`, `check`, `keys`, `held` and `resolve` (over
+`holding`), `openapi`, the folder `demo`, and the client's `submit`, `watch` and `cancel`. Read `root` first:
+it lists them and loads the one asked for.
 What commands share: `exits` (exit codes), `configured` (settings and database as the user names them),
 `running` (servers inside this process), `built_in` (the simulator as the provider), `client` and `outcome`
 (asking a gateway about jobs), `screen` (tables, progress). `banner` is what `serve` says at start, and

@@ -77,15 +77,21 @@ def choose(
         return Adopt(named.pop(), "callback")
     if named:
         return Undecided(f"callbacks named {len(named)} runs with our inputs for one submission")
-    return _only_one({sight.ref for sight in alike if _timely(sight, attempt)}, attempt, others)
+    return _only_one([sight for sight in alike if _timely(sight, attempt)], attempt, others)
 
 
-def rivals(attempt: Attempt, other: Attempt) -> bool:
-    """Whether a run of the one's time may as well be the other's."""
+def rivals(attempt: Attempt, other: Attempt, *, dated: bool = True) -> bool:
+    """Whether a run that fits the one attempt may as well be the other's.
+
+    Args:
+        attempt: the one in doubt.
+        other: of the same account.
+        dated: whether the provider says when the run was created. Where it does not, it may be a later one.
+    """
     if other.id == attempt.id or other.state not in UNSETTLED or other.ref is not None:
         return False
     (begun_ms, doubted_ms), (other_begun_ms, other_doubted_ms) = _window(attempt), _window(other)
-    begins_in_time = doubted_ms is None or other_begun_ms <= doubted_ms
+    begins_in_time = not dated or doubted_ms is None or other_begun_ms <= doubted_ms
     ends_in_time = other_doubted_ms is None or begun_ms <= other_doubted_ms
     return begins_in_time and ends_in_time
 
@@ -106,15 +112,18 @@ def _proven(ours: set[str], taken: Collection[str]) -> Adopt | Undecided:
     return Adopt(ref, "client_id")
 
 
-def _only_one(timely: set[str], attempt: Attempt, others: Collection[Attempt]) -> Adopt | Undecided:
-    if not timely:
+def _only_one(
+    timely: Collection[Sighting], attempt: Attempt, others: Collection[Attempt]
+) -> Adopt | Undecided:
+    refs = {sight.ref for sight in timely}
+    if not refs:
         return NOTHING
-    if len(timely) > 1:
-        return Undecided(f"{len(timely)} runs fit, and none bears our id")
-    if any(rivals(attempt, other) for other in others):
+    if len(refs) > 1:
+        return Undecided(f"{len(refs)} runs fit, and none bears our id")
+    dated = all(sight.created_ms is not None for sight in timely)
+    if any(rivals(attempt, other, dated=dated) for other in others):
         return Undecided("a run fits, but another submission of ours at that time is in doubt, too")
-    (ref,) = timely
-    return Adopt(ref, "inputs")
+    return Adopt(refs.pop(), "inputs")
 
 
 def _timely(sight: Sighting, attempt: Attempt) -> bool:

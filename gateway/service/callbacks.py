@@ -168,20 +168,16 @@ def _heed(connection: Connection, attempt: Attempt, ref: str, now_ms: int) -> st
     if attempt.state is AttemptState.ACCEPTED:
         if attempt.ref != ref:
             return "other_ref"
-        return "poll" if _bring_forward(connection, TaskKind.POLL, attempt.job_id, now_ms) else "stored"
+        due = task_rows.hurry(connection, TaskKind.POLL, attempt.job_id, at_ms=now_ms)
+        return "poll" if due else "stored"
     if attempt.state is not AttemptState.UNKNOWN or attempt.written_off:
         return "stored"  # while it is being submitted, for the case that its answer is lost
     job = job_rows.load(connection, attempt.job_id, lock=True)
     if job is None or job.state.held is None:
         return "stored"
-    if not _bring_forward(connection, TaskKind.RECONCILE, attempt.job_id, now_ms):
+    if not task_rows.hurry(connection, TaskKind.RECONCILE, attempt.job_id, at_ms=now_ms):
         task_rows.insert_many(connection, [(TaskKind.RECONCILE, attempt.job_id, now_ms)])
     return "reconcile"
-
-
-def _bring_forward(connection: Connection, kind: TaskKind, job_id: str, now_ms: int) -> bool:
-    """Make a task due now; False when there is none."""
-    return task_rows.hurry(connection, kind, job_id, at_ms=now_ms)
 
 
 def _invalid() -> Refusal:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from gateway.clock import Clock
+from gateway.crash_points import Point, reach
 from gateway.errors import FieldProblem, Refusal
 from gateway.ids import JOB, well_formed
 from gateway.jobs import transitions
@@ -126,6 +127,7 @@ class Holds:
             raise not_found() from error
         except IntegrityError as error:
             raise _wrong_ref("another attempt adopted that run just now") from error
+        reach(Point.RESOLVE_AFTER_COMMIT)
         return view(recorded.after, recorded.attempts)
 
     def _word(self, action: SubmitAgain | GiveUp, by: str) -> Weigh:

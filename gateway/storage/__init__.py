@@ -4,8 +4,8 @@
 * `store`: opens a database as the settings name it.
 * `engine`: what the rest of the program needs of a database. `sqlite` is one.
 * `batching`: concurrent calls become one operation.
-* `jobs`, `attempts`, `events`, `tasks`, `deliveries`, `exchanges`, `keys`: the statements, by aggregate;
-  sync functions of a SQLAlchemy `Connection`, the same for every engine.
+* `jobs`, `attempts`, `events`, `tasks`, `deliveries`, `exchanges`, `callbacks`, `keys`: the statements, by
+  aggregate; sync functions of a SQLAlchemy `Connection`, the same for every engine.
 * `sealing`: secrets that must be read back, encrypted at rest.
 
 Money is integer micro-USD, instants are epoch milliseconds, documents msgspec JSON in text. A transaction

@@ -45,12 +45,12 @@ _KNOWN = (
     .limit(bindparam("limit"))
 )
 _ADOPT = insert(adoptions)
+# The jobs under way are few, whatever the number of attempts there ever were.
+_UNDER_WAY = select(jobs.c.id).where(jobs.c.finished_at_ms.is_(None), jobs.c.simulated.is_(False))
 _NEEDED = (
     select(attempts.c.provider, attempts.c.account, func.count(attempts.c.job_id.distinct()))
-    .select_from(jobs.join(attempts, attempts.c.job_id == jobs.c.id))
     .where(
-        jobs.c.finished_at_ms.is_(None),
-        jobs.c.simulated.is_(False),
+        attempts.c.job_id.in_(_UNDER_WAY),
         attempts.c.state.in_([state.value for state in LIVE]),
         attempts.c.document.not_like('%"written_off":true%'),
     )

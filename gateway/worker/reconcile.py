@@ -14,6 +14,7 @@ from urllib.parse import quote
 from msgspec import Struct
 from msgspec.structs import replace
 
+from gateway.crash_points import Point, reach
 from gateway.jobs.job import Attempt, in_doubt
 from gateway.jobs.schedule import backoff_s, retry_after_s
 from gateway.jobs.transitions import resubmits
@@ -115,6 +116,7 @@ class Reconcile:
             return
         search = _Search(task, attempt, account, sought)
         looked = await tools.calls.reconcile(account, model, attempt, sought)
+        reach(Point.RECONCILE_AFTER_RESPONSE)
         match looked.outcome:
             case Sighted(sightings):
                 await self._settle(search, sightings, looked.said)
@@ -152,6 +154,7 @@ class Reconcile:
             again=partial(self._again, search),
         )
         settled = await persist(lambda: self._adoptions.settle(task.claim, seen))
+        reach(Point.RECONCILE_AFTER_COMMIT)
         if settled is None:
             await self._later(task, EVERY_S * search.account.poll_scale)
 

@@ -19,6 +19,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 
+from ports import reserve_port
+
 Target = tuple[str, int] | Path
 Ends = tuple[asyncio.StreamWriter, ...]
 
@@ -91,8 +93,7 @@ class FaultProxy:
         self.connections = 0
         self._pipes: dict[asyncio.Task[None], Ends] = {}
         self._server: asyncio.Server | None = None
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = reserve_port()
 
     @property
     def open(self) -> int:

@@ -12,7 +12,7 @@ import pytest
 from audit import check_database, check_messages, check_payments, to_be_told, told
 from careful_client import CarefulClient, held_of, is_settled
 from engines import ENGINES, fresh
-from running_gateway import PATIENCE_S, PROVIDERS, client_of, environment, stats_of
+from running_gateway import PATIENCE_S, PROVIDERS, client_of, environment, fault, stats_of
 from serve_process import ServeProcess, made_key
 from slow_providers import ENDLESS, open_providers
 from webhook_receiver import open_receiver
@@ -21,6 +21,7 @@ from gateway import crash_points
 from gateway.crash_points import Point, arm
 from gateway.errors import SettingsError
 from gateway.service.keys import Scope
+from gateway.simulator import FaultScript
 from gateway.worker.submit import DIED
 
 CHANGES = [f"{Point.RECORD_BEFORE_COMMIT}:{number}" for number in (1, 3, 6, 9)]
@@ -57,6 +58,24 @@ async def some_jobs(client: CarefulClient) -> list[str]:
     return [*ids, unwanted]
 
 
+async def a_doubt_settled_by_hand(client: CarefulClient) -> list[str]:
+    """One in doubt, given up by an operator who repeats what was not answered."""
+    job_id = await client.post(0, provider="runway")
+    while (await client.job(job_id))["held"] is None:  # noqa: ASYNC110 - another process's doing
+        await asyncio.sleep(0.02)
+    reply = await client.ask("POST", f"/v1/jobs/{job_id}/resolve", json={"action": "fail"})
+    assert (reply.status_code, reply.json()["type"]) == (409, "/problems/job-not-held"), "it was not told"
+    return [job_id]
+
+
+LOST = {
+    Point.RECONCILE_AFTER_RESPONSE: fault("accept_502", provider="aimlapi", times=1),
+    Point.RECONCILE_AFTER_COMMIT: fault("accept_502", provider="aimlapi", times=1),
+    Point.RESOLVE_AFTER_COMMIT: fault("accept_502", provider="runway", times=1),
+}
+"""What must go wrong for a place to be reached."""
+
+
 @pytest.mark.parametrize("at", SWEPT)
 async def test_a_death_at_any_place_pays_nothing_twice_and_loses_nothing(
     tmp_path: Path, database: dict[str, str], at: str
@@ -75,14 +94,17 @@ async def test_a_death_at_any_place_pays_nothing_twice_and_loses_nothing(
             WEBHOOKS__ALLOWED_NETWORKS="127.0.0.1/32",
             **database,
         )
-        key = await made_key(environ, tmp_path, Scope.JOBS)
+        if at in LOST:
+            providers.simulator._faults.replace(FaultScript(rules=(LOST[Point(at)],)))
+        key = await made_key(environ, tmp_path, Scope.JOBS, Scope.OPERATOR)
         victim = ServeProcess(environ, tmp_path / "serve.log")
         async with client_of(victim.url, key.key) as http:
             client = CarefulClient(http, receiver=receiver.url())
             await victim.start(**{crash_points.VARIABLE: at})
             async with asyncio.TaskGroup() as both:
                 both.create_task(dies_and_returns(victim))
-                ids = await some_jobs(client)
+                deed = a_doubt_settled_by_hand if at == Point.RESOLVE_AFTER_COMMIT else some_jobs
+                ids = await deed(client)
                 jobs = await client.settled()
                 await receiver.received(lambda seen: told(seen) >= to_be_told(jobs))
             jobs = await client.settled()

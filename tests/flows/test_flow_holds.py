@@ -413,7 +413,9 @@ async def test_a_callback_makes_the_poll_due(start_gateway: StartGateway, provid
 
 
 @pytest.mark.parametrize("provider", CALLING)
-async def test_only_the_provider_is_listened_to(start_gateway: StartGateway, provider: str) -> None:
+async def test_only_the_provider_is_listened_to(
+    start_gateway: StartGateway, provider: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     clock = JumpClock()
     running = await start_gateway(public=True, simulator={"clock": clock, "run_s": 1000.0})
     job_id = await running.accept(provider)
@@ -460,6 +462,10 @@ async def test_only_the_provider_is_listened_to(start_gateway: StartGateway, pro
     assert job["status"] in {"queued", "running"}
     clock.jump(1000)
     assert (await running.ended(job_id))["status"] == "succeeded"
+    logged = capsys.readouterr().err
+    assert "/v1/callbacks/..." in logged
+    assert token not in logged
+    assert run.callback_secret not in logged
 
 
 async def test_without_a_public_url_no_callback_is_wanted_or_taken(start_gateway: StartGateway) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, event
 from store_stage import migrated_file
 
 from gateway.jobs.transitions import TaskKind
-from gateway.storage import attempts, deliveries, events, exchanges, jobs, keys, tasks
+from gateway.storage import attempts, callbacks, deliveries, events, exchanges, jobs, keys, tasks
 from gateway.storage.jobs import JobFilter
 from gateway.storage.sqlite import open_engine
 from gateway.storage.tasks import Claim, Due, Memo
@@ -100,6 +100,24 @@ def plans(connection: Connection, run: Run) -> list[str]:
         (lambda c: tasks.drop(c, a_job(1).id, JOB_KINDS), "sqlite_autoindex_tasks_1"),
         (lambda c: attempts.load_of(c, [a_job(7).id]), "uq_attempts_job_id_number"),
         (attempts.count_needed, "ix_jobs_unfinished"),
+        (lambda c: attempts.find(c, f"att_{7:032x}"), "sqlite_autoindex_attempts_1"),
+        (lambda c: attempts.load_unsettled(c, provider="acme", account="a"), "ix_attempts_unsettled"),
+        (
+            lambda c: attempts.find_taken(c, provider="acme", refs=["r"], but_of="att_"),
+            "ix_attempts_provider_ref",
+        ),
+        (
+            lambda c: attempts.find_known(
+                c, provider="acme", account="a", since_ms=1, until_ms=2, but_of="att_", limit=9
+            ),
+            "attempts",
+        ),
+        (jobs.find_held, "ix_jobs_held"),
+        (lambda c: callbacks.refs_of(c, "att_1"), "sqlite_autoindex_callback_inbox_1"),
+        (
+            lambda c: callbacks.insert_new(c, attempt_id="att_1", digest="d", ref="r", at_ms=1),
+            "sqlite_autoindex_callback_inbox_1",
+        ),
         (
             lambda c: attempts.save(c, an_attempt(number=1, job=a_job(7), id=f"att_{7:032x}")),
             "sqlite_autoindex_attempts_1",

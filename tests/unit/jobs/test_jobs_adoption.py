@@ -34,6 +34,9 @@ def other(state: AttemptState = AttemptState.UNKNOWN, begun_ms: int = NOW_MS, **
     return an_attempt(state, number=9, started_at_ms=begun_ms, **changes)
 
 
+LATER, EARLIER = other(begun_ms=NOW_MS + 10**6), other(begun_ms=NOW_MS - 10**6)
+
+
 def found(*sightings: Sighting, **facts: Any) -> Adopt | Undecided:
     return choose(OURS, body=BODY, sightings=sightings, **facts)
 
@@ -57,7 +60,8 @@ def found(*sightings: Sighting, **facts: Any) -> Adopt | Undecided:
         ([sight(), sight("r-2", created_ms=1)], {}, "inputs"),
         ([sight(), of_id("r-2", "att_other")], {}, "inputs"),
         ([sight()], {"others": [OURS, other(AttemptState.REFUSED), other(AttemptState.ACCEPTED)]}, "inputs"),
-        ([sight()], {"others": [other(begun_ms=NOW_MS + 10**6), other(begun_ms=NOW_MS - 10**6)]}, "inputs"),
+        ([sight(created_ms=NOW_MS)], {"others": [LATER, EARLIER]}, "inputs"),
+        ([sight()], {"others": [EARLIER]}, "inputs"),
         ([sight()], {"others": [other(ref="known-late", written_off=True)]}, "inputs"),
         ([sight()], {"offered": ["r-1"]}, "callback"),
         ([sight(), sight("r-2")], {"offered": ["r-1"]}, "callback"),
@@ -79,7 +83,12 @@ def test_a_run_that_is_ours_is_adopted(sightings: list[Sighting], facts: dict[st
         ([sight()], {"others": [other()]}, "in doubt, too"),
         ([sight()], {"others": [other(AttemptState.SUBMITTING)]}, "in doubt, too"),
         ([sight()], {"others": [other(written_off=True)]}, "in doubt, too"),
-        ([sight()], {"others": [other(begun_ms=DOUBTED_MS + 2 * SKEW_MS)]}, "in doubt, too"),
+        (
+            [sight(created_ms=NOW_MS)],
+            {"others": [other(begun_ms=DOUBTED_MS + 2 * SKEW_MS)]},
+            "in doubt, too",
+        ),
+        ([sight()], {"others": [LATER]}, "in doubt, too"),
         ([sight(), sight("r-2")], {"offered": ["r-1", "r-2"]}, "callbacks named 2 runs"),
     ],
 )
