@@ -1,6 +1,6 @@
 # Everything a newcomer needs: `make demo`, then `make test`. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types contracts openapi bench lock clean
+.PHONY: help demo test check format lint types contracts openapi bench storm lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -35,6 +35,9 @@ openapi: $(READY) ## fail when openapi/openapi.json is not what the code says
 
 bench: $(READY) ## ours against bare Litestar, in one run; prints ratios
 	@$(BIN)/python tests/bench/run.py
+
+storm: $(READY) ## 2,000 jobs on each engine while processes are killed; prints what came of it (10 minutes)
+	@$(BIN)/python tests/faults/storm.py
 
 lock: ## renew requirements.lock (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \

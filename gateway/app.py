@@ -45,7 +45,7 @@ from gateway.service.record import Record
 from gateway.service.wakeup import Wakeup
 from gateway.settings import Settings
 from gateway.storage.store import lock_store, open_store
-from gateway.telemetry import Metrics, Redactor
+from gateway.telemetry import Metrics, Redactor, get_logger
 from gateway.upstream.accounts import Accounts, accounts_of
 from gateway.upstream.calls import Calls
 from gateway.upstream.client import Client
@@ -58,6 +58,8 @@ from gateway.worker.reconcile import Reconcile
 from gateway.worker.submit import Submit
 from gateway.worker.sweep import Sweep
 from gateway.worker.tools import Tools
+
+_log = get_logger("gateway.worker")
 
 MEASURE_S = 2.0
 WAITING_ROOM = 4
@@ -158,7 +160,8 @@ class Gateway:
         self._jobs = Jobs(database, clock, record)
         self._upstream = open_upstream()
         self._sender = open_sender(settings.webhooks)
-        self._dispatch = Dispatch(database, clock, holder=ids.new("wrk"), lease_s=settings.worker.lease_s)
+        self._name = ids.new("wrk")
+        self._dispatch = Dispatch(database, clock, holder=self._name, lease_s=settings.worker.lease_s)
         redactor = Redactor(settings.secrets())
         callback_keys = CallbackKeys(settings.server.public_url, self.store.secret)
         calls = Calls(
@@ -274,6 +277,8 @@ class Gateway:
             sole_worker=self._lock is not None,
             on_jump=sweep.clock_jumped,
         )
+        # The name is in tasks.leased_by: who has what, and who had it.
+        _log.info("worker.started", worker=self._name, lease_s=settings.lease_s)
         worker.start([*lanes, deliveries], [(settings.idle_s, sweep), (MEASURE_S, sweep.measure)])
         self._worker = worker
 

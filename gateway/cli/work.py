@@ -51,7 +51,6 @@ async def _work(settings: Settings, registry: Registry) -> None:
         stopped = stop_signal()
         await announce(gateway, None, [])
         await gateway.start_worker()
-        _log.info("work.started")
         await stopped.wait()
         _log.info("work.stopping")
         await gateway.stop_worker()

@@ -63,7 +63,7 @@ _decode_memo = msgspec.json.Decoder(Memo).decode
 
 _INSERT = insert(tasks)
 _LAPSED = tasks.c.leased_until_ms < bindparam("now_ms")
-_FREE = or_(tasks.c.leased_until_ms.is_(None), and_(_LAPSED, tasks.c.leased_by != bindparam("holder")))
+_FREE = or_(tasks.c.leased_by.is_(None), and_(_LAPSED, tasks.c.leased_by != bindparam("holder")))
 # One kind a statement: the index on (kind, due_at_ms) then gives them in order, however many wait.
 _CANDIDATES = (
     select(tasks.c.kind, tasks.c.subject, tasks.c.due_at_ms)
@@ -99,7 +99,10 @@ _AGAIN = (
         leased_by=None,
     )
 )
-_EXTEND = update(tasks).where(_HELD).values(leased_until_ms=bindparam("until_ms"))
+# What was given back in the meantime has no holder: a lease on it would be nobody's, and lapse for nobody.
+_EXTEND = (
+    update(tasks).where(_HELD, tasks.c.leased_by.is_not(None)).values(leased_until_ms=bindparam("until_ms"))
+)
 _RELEASE = update(tasks).where(_HELD).values(leased_until_ms=None, leased_by=None)
 _RELEASE_LAPSED = (
     update(tasks)

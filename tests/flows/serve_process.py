@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ class GatewayProcess:
 
     def __init__(self, environ: Mapping[str, str], log: Path, *arguments: str) -> None:
         self.kills = 0
+        self._from = 0
         ours = {name: value for name, value in os.environ.items() if not name.startswith("MOTION_GATEWAY_")}
         self._environ, self._log, self._arguments = {**ours, **environ}, log, arguments
         self._process: asyncio.subprocess.Process | None = None
@@ -44,7 +46,7 @@ class GatewayProcess:
         Args:
             more: further environment, for this start alone.
         """
-        before = self._log.stat().st_size if self._log.exists() else 0
+        before = self._from = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 SERVE, *self._arguments, env=self._environ | more, stdout=log, stderr=log
@@ -66,6 +68,13 @@ class GatewayProcess:
             self._process.send_signal(how)
         self.kills += how is signal.SIGKILL
         return await self._process.wait()
+
+    def worker_name(self) -> str | None:
+        """The name under which it claims tasks; None when it carries out none."""
+        names = re.findall(
+            rb'"event":"worker.started".*?"worker":"(\w+)"', self._log.read_bytes()[self._from :]
+        )
+        return names[-1].decode() if names else None
 
     async def died(self) -> int:
         """Wait for it to end by itself; how it did."""
@@ -108,7 +117,7 @@ class WorkProcess(GatewayProcess):
         super().__init__(environ, log, "work")
 
     async def _ready(self, log_from: int) -> bool:
-        return b"work.started" in self._log.read_bytes()[log_from:]
+        return b"worker.started" in self._log.read_bytes()[log_from:]
 
 
 async def made_key(environ: Mapping[str, str], folder: Path, *scopes: Scope) -> CreatedKey:

@@ -32,7 +32,7 @@ def check_invariants(where: Path | str) -> int:
     Raises:
         AssertionError: an invariant does not hold; the message names the job and the rule.
     """
-    with closing(_snapshots(where).connect()) as connection, connection.begin():
+    with closing(open_database(where).connect()) as connection, connection.begin():
         jobs = _rows(connection, "jobs")
         by_job: dict[str, dict[str, list[Row]]] = {row["id"]: {} for row in jobs}
         for name in ("events", "attempts", "deliveries"):
@@ -42,6 +42,8 @@ def check_invariants(where: Path | str) -> int:
         tasks: dict[str, set[str]] = {}
         for row in _rows(connection, "tasks"):
             tasks.setdefault(row["subject"], set()).add(row["kind"])
+            leased = (row["leased_by"] is not None, row["leased_until_ms"] is not None)
+            assert leased[0] == leased[1], f"{row['kind']} of {row['subject']}: half a lease, by {leased}"
     for job in jobs:
         of_job = by_job[job["id"]]
         _check_job(job, of_job.get("events", []), of_job.get("attempts", []), tasks.get(job["id"], set()))
@@ -49,7 +51,8 @@ def check_invariants(where: Path | str) -> int:
     return len(jobs)
 
 
-def _snapshots(where: Path | str) -> Engine:
+def open_database(where: Path | str) -> Engine:
+    """Open a database of either engine, to read it as it stands at one moment."""
     if isinstance(where, str) and where.startswith("postgresql"):
         return open_server(where).execution_options(isolation_level="REPEATABLE READ")
     path = Path(where.removeprefix("sqlite:///")) if isinstance(where, str) else where

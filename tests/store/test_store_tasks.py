@@ -85,6 +85,19 @@ async def test_a_lapsed_lease_is_not_free_to_its_own_holder_until_it_gives_it_ba
     assert await claim(database, kinds=kinds, now_ms=late_ms, holder="another") == []
 
 
+async def test_a_heartbeat_that_comes_after_a_task_was_given_back_leaves_it_free(database: Database) -> None:
+    await put(database, (TaskKind.POLL, "a", NOW_MS))
+    (held,) = await claim(database)
+
+    def give_back(connection: Connection) -> list[tasks.Claim]:
+        tasks.again(connection, tasks.Due(claim=held, due_at_ms=NOW_MS))
+        return tasks.extend(connection, [held], until_ms=UNTIL_MS)
+
+    assert await database.write(give_back) == [held]
+    (again,) = await claim(database, holder="another")
+    assert again.version == held.version + 1
+
+
 async def test_only_lapsed_leases_of_the_holder_itself_are_given_back(database: Database) -> None:
     await put(database, (TaskKind.POLL, "fresh", NOW_MS), (TaskKind.POLL, "another's", NOW_MS - 1))
     await claim(database, limit=1, now_ms=NOW_MS - 20_000 + 1, holder="another")
