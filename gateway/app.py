@@ -25,6 +25,7 @@ from gateway.jobs.transitions import TaskKind
 from gateway.net import DialPolicy, GuardedTransport, parse_policy
 from gateway.registry import Registry
 from gateway.routing.catalogue import Catalogue, Offer
+from gateway.routing.plan import room_for
 from gateway.service.accounts_needed import refuse_missing
 from gateway.service.adoption import Adoptions
 from gateway.service.announce import Announcer
@@ -37,6 +38,8 @@ from gateway.service.dispatch import (
     Dispatch,
     JobTask,
 )
+from gateway.service.health import Healths
+from gateway.service.health import Terms as HealthTerms
 from gateway.service.holds import Holds
 from gateway.service.intake import Intake
 from gateway.service.jobs import Jobs
@@ -161,7 +164,10 @@ class Gateway:
         self._upstream = open_upstream()
         self._sender = open_sender(settings.webhooks)
         self._name = ids.new("wrk")
-        self._dispatch = Dispatch(database, clock, holder=self._name, lease_s=settings.worker.lease_s)
+        self._healths = Healths(database, clock, _terms_of(self.accounts))
+        self._dispatch = Dispatch(
+            database, clock, self._healths, holder=self._name, lease_s=settings.worker.lease_s
+        )
         redactor = Redactor(settings.secrets())
         callback_keys = CallbackKeys(settings.server.public_url, self.store.secret)
         calls = Calls(
@@ -178,6 +184,7 @@ class Gateway:
         self._tools = Tools(
             record=record,
             dispatch=self._dispatch,
+            healths=self._healths,
             calls=calls,
             accounts=self.accounts,
             clock=clock,
@@ -243,6 +250,7 @@ class Gateway:
         if self._lock is not None:
             # The serving lock is ours, so no other worker lives that could hold a lease.
             await self._dispatch.release_all()
+        await self._dispatch.rehouse(lambda job: room_for(job.request, self.catalogue))
         steps: dict[TaskKind, Callable[[JobTask], Awaitable[None]]] = {
             TaskKind.SUBMIT: Submit(tools, self.catalogue, hold_s=self.settings.jobs.hold_s),
             TaskKind.POLL: Poll(tools),
@@ -314,6 +322,17 @@ class Gateway:
     def _committed(self, seconds: float, operations: int) -> None:
         self.metrics.storage_commit_seconds.observe(seconds)
         self.metrics.storage_batch_size.observe(operations)
+
+
+def _terms_of(accounts: Accounts) -> dict[tuple[str, str], HealthTerms]:
+    return {
+        account.id: HealthTerms(
+            limits=account.limits,
+            weight=account.weight,
+            longest_run_ms=account.adapter.spec.longest_run_s * 1000,
+        )
+        for account in accounts.all()
+    }
 
 
 def catalogue_of(registry: Registry, accounts: Accounts) -> Catalogue:

@@ -90,6 +90,13 @@ class Job(Struct, frozen=True, kw_only=True):
     simulated: bool = False
     sealed_webhook_secret: str | None = None
     """The secret given with the job; None means its owner's."""
+    room: str = ""
+    """Which accounts can run it, as `routing.queue.room_of` writes it: where it waits for its turn."""
+
+    @property
+    def rank(self) -> int:
+        """What its priority is among its owner's jobs."""
+        return 0
 
 
 class AttemptState(StrEnum):

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from gateway.jobs.job import JobRequest
 from gateway.routing.catalogue import Catalogue, Offer
+from gateway.routing.queue import room_of
 from providers.contract.mapping import Unconveyable, unconveyable
 
 #: What is reserved for a reference whose length the caller did not tell, seconds.
@@ -55,6 +56,11 @@ def plan(request: JobRequest, catalogue: Catalogue) -> Plan:
     if wished:
         candidates.sort(key=lambda candidate: wished.index(candidate.provider))
     return Plan(candidates=tuple(candidates), left_out=tuple(left_out.values()))
+
+
+def room_for(request: JobRequest, catalogue: Catalogue) -> str:
+    """Name the accounts that can run a job: where it waits for its turn."""
+    return room_of([(one.provider, one.account) for one in plan(request, catalogue).candidates])
 
 
 def _judge(request: JobRequest, offer: Offer) -> Candidate | LeftOut:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 from sqlalchemy import Connection
@@ -12,10 +12,14 @@ from gateway.crash_points import Point, reach
 from gateway.errors import LeaseLost
 from gateway.jobs.job import Attempt, Job
 from gateway.jobs.transitions import TaskKind
+from gateway.routing.queue import Waiting as Head
+from gateway.routing.queue import choose, free_in
+from gateway.service.health import Healths
 from gateway.storage import attempts as attempt_rows
 from gateway.storage import deliveries as delivery_rows
 from gateway.storage import jobs as job_rows
 from gateway.storage import keys as key_rows
+from gateway.storage import queue as queue_rows
 from gateway.storage import tasks as task_rows
 from gateway.storage.batching import Batched
 from gateway.storage.deliveries import Backlog, Delivery, DeliveryAttempt
@@ -27,6 +31,7 @@ FOLLOW_KINDS = (TaskKind.POLL, TaskKind.RECONCILE, TaskKind.CANCEL)
 JOB_KINDS = (*SUBMIT_KINDS, *FOLLOW_KINDS)
 DELIVERY_KINDS = (TaskKind.DELIVER,)
 SWEEP_LIMIT = 200
+REHOUSED_AT_ONCE = 500
 
 
 class JobTask(Struct, frozen=True):
@@ -72,11 +77,15 @@ class Dispatch:
     Args:
         database: where.
         clock: says what is due.
+        healths: which accounts have openings.
         holder: the worker's name, new at every start.
         lease_s: how long a claim holds without a heartbeat, seconds.
     """
 
-    def __init__(self, database: Database, clock: Clock, *, holder: str, lease_s: float) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, healths: Healths, *, holder: str, lease_s: float
+    ) -> None:
+        self._healths = healths
         self._database = database
         self._clock = clock
         self._holder = holder
@@ -84,25 +93,66 @@ class Dispatch:
         self._give_back = Batched(self._give_back_batch)
 
     async def claim_jobs(self, limit: int, kinds: Sequence[TaskKind] = JOB_KINDS) -> list[JobTask]:
-        """Lease due tasks about jobs, of these kinds."""
+        """Lease due tasks about jobs, of these kinds; submits as there are openings for them."""
         now_ms = self._clock.now_ms()  # here, not when the writer comes to it: the clock may jump meanwhile
+        others = [kind for kind in kinds if kind is not TaskKind.SUBMIT]
 
         def operation(connection: Connection) -> list[JobTask]:
-            claims = self._claim(connection, kinds, limit, now_ms)
-            subjects = [claim.subject for claim in claims]
-            jobs = job_rows.load_many(connection, subjects)
-            attempts = attempt_rows.load_of(connection, subjects)
-            return [
-                JobTask(claim, jobs[claim.subject], attempts.get(claim.subject, ()))
-                for claim in claims
-                if claim.subject in jobs
-            ]
+            claims = self._claim_submits(connection, limit, now_ms) if TaskKind.SUBMIT in kinds else []
+            if others and len(claims) < limit:
+                claims += self._claim(connection, others, limit - len(claims), now_ms)
+            return _with_jobs(connection, claims)
 
         # While the disk is full nothing new is bought; what was bought is followed.
         claimed = await self._database.write(operation, vital=TaskKind.SUBMIT not in kinds)
         if claimed:
             reach(Point.CLAIM_AFTER_COMMIT)
         return claimed
+
+    def _claim_submits(self, connection: Connection, limit: int, now_ms: int) -> list[Claim]:
+        """Lease those whose turn it is."""
+        openings = self._healths.openings(connection)
+        heads: list[Head] = []
+        for room in queue_rows.rooms(connection):
+            free = free_in(room, openings, most=limit)
+            if free:
+                heads += queue_rows.heads(connection, room, limit=free, now_ms=now_ms, holder=self._holder)
+        chosen = choose(heads, openings, most=limit)
+        if not chosen:
+            return []
+        turns = queue_rows.most_urgent(connection, chosen, now_ms=now_ms, holder=self._holder)
+        queue_rows.serve(connection, turns[-1].turn)
+        claims = task_rows.claim_named(
+            connection,
+            {TaskKind.SUBMIT.value: [one.job_id for one in turns]},
+            now_ms=now_ms,
+            until_ms=now_ms + self._lease_ms,
+            holder=self._holder,
+        )
+        turn_of = {one.job_id: one.turn for one in turns}
+        return sorted(claims, key=lambda claim: turn_of[claim.subject])
+
+    async def rehouse(self, room_of: Callable[[Job], str]) -> int:
+        """Let waiting jobs wait where they can be run by these settings; how many moved."""
+        moved, after = 0, ""
+        while True:
+            start = after
+
+            def operation(connection: Connection, start: str = start) -> tuple[str | None, int]:
+                housed = queue_rows.housed(connection, after=start, limit=REHOUSED_AT_ONCE)
+                jobs = job_rows.load_many(connection, [job_id for job_id, _ in housed])
+                rooms = {job_id: room_of(jobs[job_id]) for job_id, _ in housed if job_id in jobs}
+                wrong = [job_id for job_id, room in housed if rooms.get(job_id, room) != room]
+                for job_id in wrong:
+                    queue_rows.move(connection, job_id, rooms[job_id])
+                    job_rows.house(connection, job_id, rooms[job_id])
+                return housed[-1][0] if housed else None, len(wrong)
+
+            last, wrong = await self._database.write(operation)
+            moved += wrong
+            if last is None:
+                return moved
+            after = last
 
     async def claim_deliveries(self, limit: int) -> list[DeliveryTask]:
         """Lease due deliveries."""
@@ -122,8 +172,21 @@ class Dispatch:
         return await self._database.write(operation)
 
     async def next_due_ms(self, kinds: Sequence[TaskKind]) -> int | None:
-        """When the next task of these kinds is due that nobody holds."""
-        return await self._database.read(lambda connection: task_rows.next_due_ms(connection, kinds))
+        """When the next task of these kinds may be claimed that nobody holds, as far as time decides that.
+
+        A submit that is due waits for its turn and for an opening, which other changes bring about.
+        """
+        now_ms = self._clock.now_ms()
+        others = [kind for kind in kinds if kind is not TaskKind.SUBMIT]
+
+        def operation(connection: Connection) -> list[int | None]:
+            found = [task_rows.next_due_ms(connection, others)]
+            if TaskKind.SUBMIT in kinds:
+                found += [queue_rows.next_due_ms(connection, now_ms=now_ms), self._healths.reopens_ms()]
+            return found
+
+        known = await self._database.read(operation)
+        return min((at_ms for at_ms in known if at_ms is not None), default=None)
 
     async def unchanged(self, due: Due, *, progress: float | None) -> bool:
         """Give a poll back that found no change, in one batch with others; False when the lease is lost."""
@@ -255,3 +318,14 @@ class Dispatch:
             return held
 
         return await self._database.write(operation)
+
+
+def _with_jobs(connection: Connection, claims: Sequence[Claim]) -> list[JobTask]:
+    subjects = [claim.subject for claim in claims]
+    jobs = job_rows.load_many(connection, subjects)
+    attempts = attempt_rows.load_of(connection, subjects)
+    return [
+        JobTask(claim, jobs[claim.subject], attempts.get(claim.subject, ()))
+        for claim in claims
+        if claim.subject in jobs
+    ]

@@ -20,12 +20,12 @@ from gateway.errors import OutcomeUnknown, Refusal, StorageUnavailable
 from gateway.ids import JOB, Ids
 from gateway.jobs import history
 from gateway.jobs.job import Job, JobRequest, JobState
-from gateway.jobs.transitions import TaskKind
 from gateway.routing.catalogue import Catalogue
 from gateway.routing.plan import Plan, plan
+from gateway.routing.queue import room_of
 from gateway.storage import events as event_rows
 from gateway.storage import jobs as job_rows
-from gateway.storage import tasks as task_rows
+from gateway.storage import queue as queue_rows
 from gateway.storage.batching import Batched
 from gateway.storage.engine import Database
 from gateway.storage.jobs import Kept
@@ -133,6 +133,7 @@ class Intake:
             sequence=1,
             estimated_micro_usd=first.estimated_micro_usd,
             simulated=first.simulated,
+            room=room_of([(one.provider, one.account) for one in planned.candidates]),
             sealed_webhook_secret=None if secret is None else self._sealer.seal(secret, bound_to=job_id),
         )
         key, fingerprint = new.idempotency_key, new.fingerprint
@@ -205,7 +206,7 @@ def _insert(connection: Connection, *, batch: list[_Prepared], doubt: bool) -> l
 def _insert_fresh(connection: Connection, fresh: list[_Prepared]) -> None:
     job_rows.insert_many(connection, [one.row for one in fresh])
     event_rows.insert_many(connection, [one.event for one in fresh])
-    task_rows.insert_many(connection, [(TaskKind.SUBMIT, one.job.id, one.job.created_at_ms) for one in fresh])
+    queue_rows.enter(connection, [queue_rows.entry_of(one.job, one.job.created_at_ms) for one in fresh])
 
 
 def _event_row(job: Job, planned: Plan) -> dict[str, object]:

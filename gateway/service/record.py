@@ -28,6 +28,7 @@ from gateway.storage import deliveries as delivery_rows
 from gateway.storage import events as event_rows
 from gateway.storage import exchanges as exchange_rows
 from gateway.storage import jobs as job_rows
+from gateway.storage import queue as queue_rows
 from gateway.storage import tasks as task_rows
 from gateway.storage.deliveries import Delivery
 from gateway.storage.engine import Database
@@ -120,7 +121,13 @@ class Record:
         return recorded
 
     async def result(
-        self, claim: Claim, decide: Decide, *, exchange: Exchange | None = None, then: Due | None = None
+        self,
+        claim: Claim,
+        decide: Decide,
+        *,
+        exchange: Exchange | None = None,
+        then: Due | None = None,
+        also: Callable[[Connection], None] | None = None,
     ) -> Recorded:
         """Change a job by what a task found out, and close the task.
 
@@ -129,6 +136,7 @@ class Record:
             decide: from the job as it stands to the step.
             exchange: what was said to the provider, for the timeline.
             then: keep the task, due again; None removes it.
+            also: what else the same transaction is to write.
 
         Raises:
             LeaseLost: another worker holds the task now; nothing was written.
@@ -140,7 +148,10 @@ class Record:
                 raise _no_longer_held(claim)
             if exchange is not None:
                 exchange_rows.insert_one(connection, exchange)
-            return self._apply(connection, job, decide)
+            recorded = self._apply(connection, job, decide)
+            if also is not None:
+                also(connection)
+            return recorded
 
         recorded = await self._database.write(operation)
         self._listener.recorded(recorded)
@@ -161,7 +172,7 @@ class Record:
 
         def operation(connection: Connection) -> Recorded:
             job = _locked(connection, job_id)
-            verdict = weigh(connection, job, attempt_rows.load_of(connection, [job_id]).get(job_id, ()))
+            verdict = weigh(connection, job, _attempts_of(connection, job_id))
             if claim is not None and not _close(connection, claim, verdict.then):
                 raise _no_longer_held(claim)
             for exchange in verdict.exchanges:
@@ -172,28 +183,49 @@ class Record:
         self._listener.recorded(recorded)
         return recorded
 
-    async def intent(self, claim: Claim, decide: Decide) -> Recorded:
+    async def intent(
+        self, claim: Claim, decide: Decide, *, admit: Callable[[Connection], Due | None] = lambda _: None
+    ) -> Recorded | None:
         """Note what a task is about to do, and keep the task. Durable before the paid call.
+
+        Args:
+            claim: the task.
+            decide: from the job as it stands to the step; without events nothing is to be done.
+            admit: takes what the deed needs; or says when to try again, and only that is written.
+
+        Returns:
+            None when it was not admitted, and the task was given back.
 
         Raises:
             LeaseLost: another worker holds the task now; nothing was written, nothing may be sent.
             StorageUnavailable: the same; also while there is no room for what would follow.
         """
 
-        def operation(connection: Connection) -> Recorded:
+        def operation(connection: Connection) -> Recorded | None:
             job = _locked(connection, claim.subject)
             if not task_rows.still_held(connection, claim):
                 raise _no_longer_held(claim)
-            return self._apply(connection, job, decide)
+            attempts = _attempts_of(connection, job.id)
+            step = decide(job, attempts)
+            later = admit(connection) if step.events else None
+            if later is None:
+                return self._carry_out(connection, job, attempts, step)
+            task_rows.again(connection, later)
+            return None
 
         recorded = await self._database.write(operation, vital=False)
-        self._listener.recorded(recorded)
+        if recorded is not None:
+            self._listener.recorded(recorded)
         return recorded
 
     def _apply(self, connection: Connection, before: Job, decide: Decide) -> Recorded:
+        attempts = _attempts_of(connection, before.id)
+        return self._carry_out(connection, before, attempts, decide(before, attempts))
+
+    def _carry_out(
+        self, connection: Connection, before: Job, attempts: tuple[Attempt, ...], step: Step
+    ) -> Recorded:
         job_id = before.id
-        attempts = attempt_rows.load_of(connection, [job_id]).get(job_id, ())
-        step = decide(before, attempts)
         if not step.events:
             unchanged = Recorded(before=before, after=before, attempts=attempts, events=())
             self._follow_up(connection, unchanged, step)  # a task that was closed may be wanted after all
@@ -225,7 +257,11 @@ class Record:
         if before.state.held is not None and after.state.held is None:
             task_rows.drop(connection, after.id, (TaskKind.RECONCILE,))
         for task in step.follow_ups:
-            if not task_rows.hurry(connection, task.kind, after.id, at_ms=task.due_at_ms):
+            if task_rows.hurry(connection, task.kind, after.id, at_ms=task.due_at_ms):
+                continue
+            if task.kind is TaskKind.SUBMIT:
+                queue_rows.enter_first(connection, queue_rows.entry_of(after, task.due_at_ms))
+            else:
                 task_rows.insert_many(connection, [(task.kind, after.id, task.due_at_ms)])
 
     def _freeze(self, connection: Connection, recorded: Recorded, now_ms: int) -> None:
@@ -269,6 +305,10 @@ def _locked(connection: Connection, job_id: str) -> Job:
     if job is None:
         raise JobUnknown(job_id)
     return job
+
+
+def _attempts_of(connection: Connection, job_id: str) -> tuple[Attempt, ...]:
+    return attempt_rows.load_of(connection, [job_id]).get(job_id, ())
 
 
 def _close(connection: Connection, claim: Claim, then: Due | None) -> bool:

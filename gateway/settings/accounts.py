@@ -7,9 +7,10 @@ in the environment would quietly become one more account that costs money: that 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from gateway.settings.forms import base_url
-from gateway.settings.keys import DEFAULT_ACCOUNT, account_path
+from gateway.settings.keys import ACCOUNT_BOUNDS, DEFAULT_ACCOUNT, account_path
 from gateway.settings.model import Account, Provider
 from gateway.settings.problems import Problems
 from gateway.settings.secret import Secret
@@ -37,11 +38,15 @@ def build_provider(spec: Spec, found: Found, values: Mapping[str, object], probl
         origin = found[f"{prefix}enabled"].origin
         problems.add(f"{prefix}enabled", origin, f"is true, but there is no account; set {spec.key_env}")
     scale = values.get(f"{prefix}poll_scale", 1.0)
+    bounds: dict[str, Any] = {
+        field: values[path] for field in ACCOUNT_BOUNDS if (path := f"{prefix}{field}") in values
+    }
     return Provider(
         enabled=enabled is not False,
         accounts=accounts,
         poll_scale=scale if isinstance(scale, float) else 1.0,
         options=options,
+        **bounds,
     )
 
 
@@ -79,7 +84,15 @@ def _account(
         how = f"set {spec.key_env}" if name == DEFAULT_ACCOUNT else "give api_key or api_key_file"
         problems.add(key_path, mark.origin if mark else "default", f"is missing; {how}")
     key = values.get(key_path)
-    return Account(name=name, api_key=key, base_url=url) if isinstance(key, Secret) else None
+    if not isinstance(key, Secret):
+        return None
+    bounds: dict[str, Any] = {}
+    for field in ACCOUNT_BOUNDS:
+        for path in (account_path(spec.name, name, field), f"providers.{spec.name}.{field}"):
+            if path in values:
+                bounds[field] = values[path]
+                break
+    return Account(name=name, api_key=key, base_url=url, **bounds)
 
 
 def _refuse_mixture(spec: Spec, name: str, found: Found, problems: Problems) -> None:

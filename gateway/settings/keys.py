@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway import crash_points
-from gateway.settings.model import Provider, Settings
+from gateway.settings.model import Account, Provider, Settings
 from gateway.settings.secret import Secret
 from providers.contract.spec import Spec
 
@@ -74,6 +74,15 @@ def variable_of(path: str) -> str:
 def is_section(kind: object) -> bool:
     """Whether a field's annotation is a group of settings and not one of them."""
     return isinstance(kind, type) and issubclass(kind, Struct)
+
+
+ACCOUNT_BOUNDS: Final[Mapping[str, Any]] = {
+    field.name: field.type
+    for field in msgspec.structs.fields(Account)
+    if field.name in {"max_in_flight", "submits_per_second", "weight"}
+}
+"""Fields of an account that bound what it is used for, and their types. Where they stand with the provider
+itself, as the environment gives them, they are those of each of its accounts that has none of its own."""
 
 
 def account_path(provider: str, account: str, field: str) -> str:

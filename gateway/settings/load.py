@@ -16,7 +16,7 @@ from msgspec import Struct
 from gateway.settings.accounts import build_provider
 from gateway.settings.forms import FORMS, secret_text
 from gateway.settings.hosts import is_loopback
-from gateway.settings.keys import Key, Keys, declared_keys, is_section, nearest
+from gateway.settings.keys import ACCOUNT_BOUNDS, Key, Keys, declared_keys, is_section, nearest
 from gateway.settings.model import Settings
 from gateway.settings.problems import Problems
 from gateway.settings.secret import Secret
@@ -105,11 +105,12 @@ def _read(keys: Keys, found: Found, problems: Problems) -> dict[str, object]:
 
 
 def _value(path: str, key: Key | None, given: Given) -> object:
-    # Accounts that a file names are no declared keys; their fields are texts, one of them secret.
+    # Accounts that a file names are no declared keys; their fields are texts, one of them secret, or bounds.
     account_secret = key is None and path.endswith(".api_key")
     if account_secret or (key is not None and key.secret):
         return _secret(given, header=path.endswith(".api_key"))
-    value = convert(given.value, key.type if key else str, text=given.text)
+    kind = key.type if key else ACCOUNT_BOUNDS.get(path.rpartition(".")[2], str)
+    value = convert(given.value, kind, text=given.text)
     return FORMS[path](value) if path in FORMS else value
 
 

@@ -147,6 +147,13 @@ class Account(Struct, frozen=True, kw_only=True):
     """The provider's key."""
     base_url: str
     """Where the provider's API is, without a slash at the end; the adapter's own when none is set."""
+    max_in_flight: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    """Most runs at the provider at once, over all processes; further jobs wait for their turn. None: no limit
+    of ours; a provider that refuses more (429) sets one for a while."""
+    submits_per_second: Annotated[float, Meta(gt=0, le=1000)] | None = None
+    """Most submits begun in a second, over all processes. None: no limit."""
+    weight: Annotated[float, Meta(gt=0, le=1000)] = 1.0
+    """Its share of the jobs under the policy `weighted`."""
     simulated: bool = False
     """Whether the gateway's own simulator answers there. Set by the gateway; not a setting."""
 
@@ -158,6 +165,13 @@ class Provider(Struct, frozen=True, kw_only=True):
     """False keeps a provider out of use although it has an account."""
     accounts: tuple[Account, ...] = ()
     """Its credentials; without any the provider is not in use."""
+    max_in_flight: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    """Most runs at each account at once, over all processes; further jobs wait for their turn. None: no limit
+    of ours; a provider that refuses more (429) sets one for a while."""
+    submits_per_second: Annotated[float, Meta(gt=0, le=1000)] | None = None
+    """Most submits begun at each account in a second, over all processes. None: no limit."""
+    weight: Annotated[float, Meta(gt=0, le=1000)] = 1.0
+    """Each account's share of the jobs under the policy `weighted`."""
     poll_scale: Annotated[float, Meta(gt=0, le=100)] = 1.0
     """Factor on all poll times; tests and demos use a small one."""
     options: Mapping[str, str] = {}

@@ -10,14 +10,20 @@ from typing import Any, Final, cast
 import msgspec
 
 from gateway.settings.forms import account_name
-from gateway.settings.keys import CONFIG_VARIABLE, DEFAULT_ACCOUNT, FILE, Keys, account_path, nearest
+from gateway.settings.keys import (
+    ACCOUNT_BOUNDS,
+    CONFIG_VARIABLE,
+    DEFAULT_ACCOUNT,
+    FILE,
+    Keys,
+    account_path,
+    nearest,
+)
 from gateway.settings.problems import Problems
 from gateway.settings.sources import Found, Given, put
 
 DEFAULT_FILE: Final = "motion-gateway.toml"
-_ACCOUNT_FIELDS: Final = frozenset({"name", "api_key", f"api_key{FILE}", "base_url"})
-_NOT_YET: Final = frozenset({"max_in_flight", "submits_per_second", "weight"})
-"""Fields of an account that are promised but that nothing enforces yet; ignoring them would cost money."""
+_ACCOUNT_FIELDS: Final = frozenset({"name", "api_key", f"api_key{FILE}", "base_url", *ACCOUNT_BOUNDS})
 
 
 def find_file(
@@ -109,17 +115,14 @@ class _TomlReader:
         names.add(name)
         # Kept even without a key, so that the account is known to be there and its key to be missing.
         self._value(account_path(provider, name, "name"), name, is_file=False)
-        for field in ("api_key", f"api_key{FILE}", "base_url"):
+        for field in ("api_key", f"api_key{FILE}", "base_url", *ACCOUNT_BOUNDS):
             if field in entry:
                 target = account_path(provider, name, field.removesuffix(FILE))
                 self._value(target, entry[field], is_file=field.endswith(FILE))
 
     def _refuse_unknown(self, path: str, entry: Mapping[str, Any]) -> None:
         for field in sorted(entry.keys() - _ACCOUNT_FIELDS):
-            if field in _NOT_YET:
-                problem = "is not supported yet by this version; leave it out"
-            else:
-                problem = f"is not a setting; the nearest is {nearest(field, _ACCOUNT_FIELDS)}"
+            problem = f"is not a setting; the nearest is {nearest(field, _ACCOUNT_FIELDS)}"
             self._wrong(f"{path}.{field}", problem)
 
     def _value(self, path: str, value: object, *, is_file: bool) -> None:

@@ -74,6 +74,7 @@ def insert_one(connection: Connection, attempt: Attempt) -> None:
             "account": attempt.account,
             "state": attempt.state.value,
             "ref": attempt.ref,
+            "started_at_ms": attempt.started_at_ms,
             "document": msgspec.json.encode(attempt).decode(),
         },
     )

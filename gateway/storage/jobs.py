@@ -64,6 +64,7 @@ def row_of(job: Job, *, idempotency_key: str | None, fingerprint: str) -> dict[s
         "simulated": job.simulated,
         "estimated_micro_usd": job.estimated_micro_usd,
         "sealed_webhook_secret": job.sealed_webhook_secret,
+        "room": job.room,
         "request": _encode(job.request).decode(),
         "metadata": _encode(job.metadata).decode(),
         **_changing(job),
@@ -138,6 +139,8 @@ _HOLD_EXPIRED = (
 )
 # Sorted by whoever asks: an ORDER BY makes SQLite read the whole table in that order instead.
 _HELD_IDS = select(jobs.c.id).where(jobs.c.finished_at_ms.is_(None), jobs.c.hold_until_ms.is_not(None))
+
+_HOUSE = update(jobs).where(jobs.c.id == bindparam("job_id")).values(room=bindparam("new_room"))
 
 
 def insert_many(connection: Connection, rows: list[dict[str, object]]) -> None:
@@ -220,6 +223,11 @@ def find_hold_expired(connection: Connection, *, now_ms: int, limit: int) -> lis
     return list(connection.execute(_HOLD_EXPIRED, {"now_ms": now_ms, "limit": limit}).scalars())
 
 
+def house(connection: Connection, job_id: str, room: str) -> None:
+    """Note which accounts can run a job by these settings."""
+    connection.execute(_HOUSE, {"job_id": job_id, "new_room": room})
+
+
 def find_held(connection: Connection) -> list[str]:
     """Return every job that is held, the oldest first."""
     return sorted(connection.execute(_HELD_IDS).scalars())
@@ -238,6 +246,7 @@ def _job(row: RowMapping) -> Job:
         estimated_micro_usd=row["estimated_micro_usd"],
         simulated=row["simulated"],
         sealed_webhook_secret=row["sealed_webhook_secret"],
+        room=row["room"],
     )
 
 

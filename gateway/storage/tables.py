@@ -27,6 +27,7 @@ metadata = MetaData(
 )
 
 UNSETTLED = "state IN ('submitting','unknown')"
+LIVE = "state IN ('submitting','accepted','unknown')"
 
 jobs = Table(
     "jobs",
@@ -47,6 +48,7 @@ jobs = Table(
     Column("simulated", Boolean, nullable=False),
     Column("estimated_micro_usd", BigInteger),
     Column("sealed_webhook_secret", Text),
+    Column("room", Text, nullable=False),
     Column("request", Text, nullable=False),
     Column("metadata", Text, nullable=False),
     Column("state", Text, nullable=False),
@@ -78,6 +80,7 @@ attempts = Table(
     Column("account", Text, nullable=False),
     Column("state", String(16), nullable=False),
     Column("ref", Text),
+    Column("started_at_ms", BigInteger, nullable=False),
     Column("document", Text, nullable=False),
     CheckConstraint(
         "state IN ('submitting','accepted','refused','unknown','succeeded','failed','cancelled')",
@@ -93,6 +96,8 @@ attempts = Table(
         sqlite_where=text(UNSETTLED),
         postgresql_where=text(UNSETTLED),
     ),
+    # Whoever has a slot at an account, for the same reason.
+    Index("ix_attempts_live", "provider", "account", sqlite_where=text(LIVE), postgresql_where=text(LIVE)),
 )
 
 adoptions = Table(
@@ -136,7 +141,44 @@ tasks = Table(
     Column("version", Integer, nullable=False),
     Column("tries", Integer, nullable=False),
     Column("memo", Text, nullable=False),
+    # Of submits alone: whose it is, which accounts can run it, and when its turn comes.
+    Column("owner", Text),
+    Column("room", Text),
+    Column("turn", BigInteger),
+    Column("rank", Integer),
     Index("ix_tasks_kind_due_at_ms", "kind", "due_at_ms"),
+    Index(
+        "ix_tasks_room_turn",
+        "room",
+        "turn",
+        sqlite_where=text("room IS NOT NULL"),
+        postgresql_where=text("room IS NOT NULL"),
+    ),
+    Index(
+        "ix_tasks_owner_rank",
+        "owner",
+        "room",
+        "rank",
+        "turn",
+        sqlite_where=text("room IS NOT NULL"),
+        postgresql_where=text("room IS NOT NULL"),
+    ),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    # The owner's last turn; that of the empty owner is the one that was served last, of anybody.
+    Column("owner", Text, primary_key=True),
+    Column("turn", BigInteger, nullable=False),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("provider", Text, primary_key=True),
+    Column("account", Text, primary_key=True),
+    Column("health", Text, nullable=False),
 )
 
 deliveries = Table(

@@ -9,7 +9,7 @@ and wherever its clock jumped; the holder gives back by itself what it is not at
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -63,11 +63,12 @@ _decode_memo = msgspec.json.Decoder(Memo).decode
 
 _INSERT = insert(tasks)
 _LAPSED = tasks.c.leased_until_ms < bindparam("now_ms")
-_FREE = or_(tasks.c.leased_by.is_(None), and_(_LAPSED, tasks.c.leased_by != bindparam("holder")))
+# Nobody holds it, or its lease lapsed and the holder is another.
+FREE = or_(tasks.c.leased_by.is_(None), and_(_LAPSED, tasks.c.leased_by != bindparam("holder")))
 # One kind a statement: the index on (kind, due_at_ms) then gives them in order, however many wait.
 _CANDIDATES = (
     select(tasks.c.kind, tasks.c.subject, tasks.c.due_at_ms)
-    .where(tasks.c.kind == bindparam("of_kind"), tasks.c.due_at_ms <= bindparam("now_ms"), _FREE)
+    .where(tasks.c.kind == bindparam("of_kind"), tasks.c.due_at_ms <= bindparam("now_ms"), FREE)
     .order_by(tasks.c.due_at_ms)
     .limit(bindparam("limit"))
     .with_for_update(skip_locked=True)
@@ -76,7 +77,7 @@ _CANDIDATES = (
 _CLAIM = (
     update(tasks)
     .where(
-        tasks.c.kind == bindparam("of_kind"), tasks.c.subject.in_(bindparam("found", expanding=True)), _FREE
+        tasks.c.kind == bindparam("of_kind"), tasks.c.subject.in_(bindparam("found", expanding=True)), FREE
     )
     .values(leased_until_ms=bindparam("until_ms"), leased_by=bindparam("holder"), version=tasks.c.version + 1)
     .returning(tasks.c.kind, tasks.c.subject, tasks.c.version, tasks.c.tries, tasks.c.due_at_ms, tasks.c.memo)
@@ -173,6 +174,13 @@ def claim(
     found: dict[str, list[str]] = {}
     for _, of_kind, subject in sorted(due)[:limit]:
         found.setdefault(of_kind, []).append(subject)
+    return claim_named(connection, found, now_ms=now_ms, until_ms=until_ms, holder=holder)
+
+
+def claim_named(
+    connection: Connection, found: Mapping[str, Sequence[str]], *, now_ms: int, until_ms: int, holder: str
+) -> list[Claim]:
+    """Lease those of these tasks, subjects by kind, that are still free; the longest due first."""
     lease = {"now_ms": now_ms, "until_ms": until_ms, "holder": holder}
     claims = [
         Claim(
@@ -184,7 +192,7 @@ def claim(
             memo=_decode_memo(row.memo),
         )
         for of_kind, subjects in found.items()
-        for row in connection.execute(_CLAIM, {**lease, "of_kind": of_kind, "found": subjects})
+        for row in connection.execute(_CLAIM, {**lease, "of_kind": of_kind, "found": list(subjects)})
     ]
     return sorted(claims, key=lambda claim: claim.due_at_ms)
 

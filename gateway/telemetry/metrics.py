@@ -6,6 +6,7 @@ not in its set is counted as `other`, and what is absent as `none`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -170,6 +171,19 @@ class Metrics:
             "Seconds from a job's event to the receiver's acknowledgement.",
             LAG_BUCKETS,
         )
+        self._slots_in_use = self._gauge(
+            "slots_in_use", "Runs at an account, over all processes.", "provider", "account"
+        )
+        self._slots_limit = self._gauge(
+            "slots_limit", "The cap on them just now; +Inf without any.", "provider", "account"
+        )
+        self._breaker_open = self._gauge(
+            "breaker_open",
+            "1 while calls of a kind to an account are withheld: its last ones failed, or it is paused.",
+            "provider",
+            "account",
+            "operation",
+        )
         self.webhook_backlog = self._gauge("webhook_backlog", "Deliveries not yet acknowledged nor given up.")
         self.webhook_oldest_seconds = self._gauge(
             "webhook_oldest_seconds", "Age of the oldest of those deliveries, seconds; 0 without any."
@@ -226,6 +240,15 @@ class Metrics:
         known, asked = self._provider(provider), OPERATION(operation)
         self._requests.labels(known, asked, OUTCOME(outcome)).inc()
         self._request_seconds.labels(known, asked).observe(seconds)
+
+    def set_slots(self, provider: str, account: str, in_use: int, limit: int | None) -> None:
+        """Set an account's slots in use, over the whole fleet, and the cap on them (None: there is none)."""
+        self._slots_in_use.labels(provider, account).set(in_use)
+        self._slots_limit.labels(provider, account).set(math.inf if limit is None else limit)
+
+    def set_shut(self, provider: str, account: str, operation: str, *, shut: bool) -> None:
+        """Set whether a kind of call to an account is withheld just now."""
+        self._breaker_open.labels(provider, account, operation).set(shut)
 
     def submission_unknown(self, provider: str) -> None:
         """Count a paid submission of which nobody can tell whether it was made."""

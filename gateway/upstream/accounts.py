@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from gateway.routing.health import Limits
 from gateway.settings import Secret, Settings
 from providers.contract.adapter import Adapter
 
@@ -20,7 +21,14 @@ class UpstreamAccount(Struct, frozen=True, kw_only=True):
     base_url: str
     options: Mapping[str, str]
     poll_scale: float = 1.0
+    limits: Limits = Limits()
+    weight: float = 1.0
     simulated: bool = False
+
+    @property
+    def id(self) -> tuple[str, str]:
+        """(provider, account)."""
+        return self.adapter.spec.name, self.name
 
     @property
     def plain_http(self) -> bool:
@@ -60,6 +68,12 @@ def accounts_of(settings: Settings, adapters: Mapping[str, Adapter]) -> Accounts
                 base_url=account.base_url,
                 options={**adapter.spec.default_options(), **provider.options},
                 poll_scale=provider.poll_scale,
+                limits=Limits(
+                    max_in_flight=account.max_in_flight,
+                    submits_per_second=account.submits_per_second,
+                    scale=min(1.0, provider.poll_scale),
+                ),
+                weight=account.weight,
                 simulated=account.simulated,
             )
             for account in provider.accounts

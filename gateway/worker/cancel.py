@@ -15,6 +15,7 @@ from gateway.jobs.job import Attempt, AttemptState, Job, latest
 from gateway.jobs.schedule import backoff_s, retry_after_s
 from gateway.jobs.transitions import Step
 from gateway.routing import pacing
+from gateway.routing.health import Operation
 from gateway.service.dispatch import JobTask
 from gateway.service.record import Decide
 from gateway.storage.exchanges import Exchange
@@ -23,7 +24,7 @@ from gateway.telemetry import get_logger
 from gateway.upstream.accounts import UpstreamAccount
 from gateway.upstream.classify import Cancelling, Done, Missing, Seen, Trouble
 from gateway.upstream.classify import Poll as Polled
-from gateway.worker.tools import Tools, exchange, nothing, on_attempt, persist
+from gateway.worker.tools import Tools, exchange, note, nothing, on_attempt, persist
 from providers.contract.spec import ModelSpec
 
 _log = get_logger("gateway.worker")
@@ -58,6 +59,12 @@ class Cancel:
                 lambda job, found: transitions.cancelled_upstream(job, found, now_ms=now_ms, may_bill=True),
             )
             return
+        shut = tools.healths.shut(account.id, Operation.CANCEL)
+        if shut is not None and tools.clock.now_ms() < task.job.state.deadline_at_ms:
+            due_at_ms = max(shut.until_ms or 0, tools.clock.now_ms() + round(FIRST_RETRY_S * 1000))
+            due = Due(claim=task.claim, due_at_ms=due_at_ms, tries=task.claim.tries)
+            await tools.dispatch.unchanged(due, progress=None)
+            return
         if not await self._already_over(task, attempt, account, model):
             await self._ask(task, attempt, account, model)
 
@@ -68,6 +75,7 @@ class Cancel:
         called = await self._tools.calls.poll(account, model, attempt)
         said = exchange(task.job.id, attempt.id, called.spoken)
         outcome: Polled = called.outcome
+        await note(self._tools, account, Operation.POLL, outcome)
         if isinstance(outcome, Trouble):
             if task.claim.tries + 1 >= MOST_TRIES:
                 return False  # better cancelled unseen than left to run and bill
@@ -95,6 +103,7 @@ class Cancel:
         reach(Point.CANCEL_AFTER_RESPONSE)
         said = exchange(task.job.id, attempt.id, called.spoken)
         outcome: Cancelling = called.outcome
+        await note(self._tools, account, Operation.CANCEL, outcome)
         match outcome:
             case Done():
                 await self._stopped(task, attempt, account, said, for_certain=cancel.stops)

@@ -18,6 +18,7 @@ from gateway.jobs.job import Attempt, AttemptState, Job, latest
 from gateway.jobs.schedule import backoff_s, retry_after_s
 from gateway.jobs.transitions import Step
 from gateway.routing import pacing
+from gateway.routing.health import Operation, Shut
 from gateway.service.dispatch import JobTask
 from gateway.service.record import Decide
 from gateway.storage.exchanges import Exchange
@@ -25,7 +26,7 @@ from gateway.storage.tasks import Due, Memo
 from gateway.telemetry import get_logger
 from gateway.upstream.accounts import UpstreamAccount
 from gateway.upstream.classify import Missing, Seen, Trouble
-from gateway.worker.tools import Tools, exchange, nothing, on_attempt, persist
+from gateway.worker.tools import Tools, exchange, note, nothing, on_attempt, persist
 from providers.contract.normalize import Update
 from providers.contract.status import JobStatus
 
@@ -66,9 +67,14 @@ class Poll:
             )
             await self._later(task, NO_ACCOUNT_S, task.claim.memo)
             return
+        shut = tools.healths.shut(account.id, Operation.POLL)
+        if shut is not None and tools.clock.now_ms() < _limit_ms(task, attempt, account):
+            await self._wait(task, attempt, account, shut)
+            return
         tools.metrics.poll_lag_seconds.observe(max(0, tools.clock.now_ms() - task.claim.due_at_ms) / 1000)
         called = await tools.calls.poll(account, model, attempt)
         reach(Point.POLL_AFTER_RESPONSE)
+        await note(tools, account, Operation.POLL, called.outcome)
         said = exchange(task.job.id, attempt.id, called.spoken)
         match called.outcome:
             case Seen(update):
@@ -167,6 +173,17 @@ class Poll:
             memo=replace(memo, late=memo.late + 1) if late >= 0 else memo,
         )
         await persist(lambda: tools.record.result(task.claim, nothing, exchange=said, then=due))
+
+    async def _wait(self, task: JobTask, attempt: Attempt, account: UpstreamAccount, shut: Shut) -> None:
+        """Ask when the account may be asked again; not all at that instant."""
+        now_ms, tools = self._tools.clock.now_ms(), self._tools
+        pause_ms = max(0, (shut.until_ms or now_ms) - now_ms)
+        spread_ms = account.adapter.spec.poll.interval_s * account.poll_scale * 1000 * tools.spread()
+        due_at_ms = _by_limit(_limit_ms(task, attempt, account), now_ms, now_ms + pause_ms + round(spread_ms))
+        await tools.dispatch.unchanged(
+            Due(claim=task.claim, due_at_ms=due_at_ms, tries=task.claim.tries, memo=task.claim.memo),
+            progress=None,
+        )
 
     async def _later(self, task: JobTask, delay_s: float, memo: Memo) -> None:
         due_at_ms = self._tools.clock.now_ms() + round(delay_s * 1000)

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import math
 
+from sqlalchemy import Connection
+
 from gateway.crash_points import Point, reach
 from gateway.errors import LeaseLost, OutcomeUnknown
 from gateway.ids import ATTEMPT
@@ -23,13 +25,17 @@ from gateway.jobs.schedule import backoff_s, retry_after_s
 from gateway.jobs.transitions import FollowUp, Step, TaskKind
 from gateway.routing import failover, pacing
 from gateway.routing.catalogue import Catalogue
+from gateway.routing.health import Operation
 from gateway.routing.plan import Candidate, plan
 from gateway.service.dispatch import JobTask
+from gateway.service.health import Write
 from gateway.service.record import Decide
+from gateway.storage.tasks import Due
 from gateway.telemetry import get_logger
 from gateway.upstream.accounts import UpstreamAccount
 from gateway.upstream.calls import Called
 from gateway.upstream.classify import Made, NotMade, Submission, Unknown, Withheld
+from gateway.upstream.standing import of_the_account, standing
 from gateway.worker.reconcile import first_look_ms
 from gateway.worker.tools import Tools, exchange, on_attempt, persist
 from providers.contract.errors import ErrorCode, UpstreamError
@@ -38,6 +44,7 @@ _log = get_logger("gateway.worker")
 
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0
+NO_SLOT_S = 1.0
 OPEN = frozenset({AttemptState.SUBMITTING, AttemptState.UNKNOWN})
 DIED = "the process ended between the intent to submit and the provider's answer"
 
@@ -79,7 +86,15 @@ class Submit:
                 task.claim, lambda job, _: transitions.given_up(job, error=error, now_ms=now_ms)
             )
             return
-        await self._submit(task, planned.candidates[0])
+        conditions = tools.healths.conditions()
+        for candidate in planned.candidates:
+            if conditions[candidate.provider, candidate.account].unavailable is None:
+                await self._submit(task, candidate)
+                return
+        first = planned.candidates[0]
+        await tools.dispatch.unchanged(
+            self._later(task, conditions[first.provider, first.account].until_ms), progress=None
+        )
 
     async def _submit(self, task: JobTask, candidate: Candidate) -> None:
         tools = self._tools
@@ -94,10 +109,16 @@ class Submit:
         wire = tools.calls.build_submit(account, task.job.request, model, attempt)
         reach(Point.SUBMIT_BEFORE_INTENT)
         try:
-            begun = await tools.record.intent(task.claim, _begin(attempt))
+            begun = await tools.record.intent(
+                task.claim,
+                _begin(attempt),
+                admit=lambda connection: self._admit(connection, task, account),
+            )
         except OutcomeUnknown as error:
             await self._call_off(task, attempt, str(error))
             return
+        if begun is None:
+            return  # another took the last slot; this one waits for its turn again
         if not begun.events:  # cancelled meanwhile, or another attempt may be alive
             await tools.record.result(task.claim, self._close)
             return
@@ -108,6 +129,15 @@ class Submit:
         )
         reach(Point.SUBMIT_AFTER_RESPONSE)
         await self._conclude(task, attempt, account, called)
+
+    def _admit(self, connection: Connection, task: JobTask, account: UpstreamAccount) -> Due | None:
+        shut = self._tools.healths.admit(connection, account.id)
+        return None if shut is None else self._later(task, shut.until_ms)
+
+    def _later(self, task: JobTask, at_ms: int | None) -> Due:
+        """Wait for an opening: as long as is known, else until something has ended."""
+        due_at_ms = at_ms or self._tools.clock.now_ms() + round(NO_SLOT_S * 1000)
+        return Due(claim=task.claim, due_at_ms=due_at_ms, tries=task.claim.tries, memo=task.claim.memo)
 
     async def _call_off(self, task: JobTask, attempt: Attempt, reason: str) -> None:
         """Take an intent back that may have been stored, while it is certain that nothing was sent."""
@@ -140,10 +170,12 @@ class Submit:
     ) -> None:
         said = exchange(task.job.id, attempt.id, called.spoken)
         decide = self._decide(task, attempt, account, called.outcome)
+        also = self._noted(account, called.outcome)
         try:
             # For as long as this process lives: what is not written is known to nobody else.
             await persist(
-                lambda: self._tools.record.result(task.claim, decide, exchange=said), keep_s=math.inf
+                lambda: self._tools.record.result(task.claim, decide, exchange=said, also=also),
+                keep_s=math.inf,
             )
         except LeaseLost:
             if isinstance(called.outcome, Unknown):
@@ -153,6 +185,15 @@ class Submit:
             _log.error("submit.late", job_id=task.job.id, attempt_id=attempt.id, provider_ref=ref)
             await persist(lambda: self._tools.record.transition(task.job.id, decide), keep_s=math.inf)
         reach(Point.SUBMIT_AFTER_COMMIT)
+
+    def _noted(self, account: UpstreamAccount, outcome: Submission) -> Write | None:
+        asked = outcome.retry_after if isinstance(outcome, NotMade) else None
+        return self._tools.healths.noted(
+            account.id,
+            Operation.SUBMIT,
+            standing(outcome),
+            retry_after_s=retry_after_s(asked, now_ms=self._tools.clock.now_ms()),
+        )
 
     def _decide(
         self, task: JobTask, attempt: Attempt, account: UpstreamAccount, outcome: Submission
@@ -188,7 +229,8 @@ class Submit:
             own_s = backoff_s(
                 tries, first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S, spread=self._tools.spread()
             )
-            again_at_ms = now_ms + round(max(own_s, asked_s or 0.0) * 1000)
+            own_s = 0.0 if of_the_account(outcome.error) else max(own_s, asked_s or 0.0)
+            again_at_ms = now_ms + round(own_s * 1000)
         return on_attempt(
             attempt_id,
             OPEN,

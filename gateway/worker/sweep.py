@@ -59,6 +59,11 @@ class Sweep:
     async def measure(self) -> None:
         """Set the gauges that belong to the store."""
         tools = self._tools
+        await tools.healths.refresh()
+        for (provider, account), (in_use, limit) in tools.healths.in_use().items():
+            tools.metrics.set_slots(provider, account, in_use, limit)
+        for ((provider, account), operation), is_open in tools.healths.breakers().items():
+            tools.metrics.set_shut(provider, account, operation, shut=is_open)
         census = await tools.dispatch.census()
         oldest_ms = census.backlog.oldest_ms
         tools.metrics.set_jobs_in_progress(census.unfinished)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Container
+from contextlib import suppress
 from typing import TypeVar
 
 from msgspec import Struct
@@ -13,12 +14,16 @@ from gateway.errors import StorageUnavailable
 from gateway.ids import Ids
 from gateway.jobs.job import Attempt, AttemptState, Job
 from gateway.jobs.transitions import Step
+from gateway.routing.health import Operation
 from gateway.service.dispatch import Dispatch
+from gateway.service.health import Healths
 from gateway.service.record import Decide, Record
 from gateway.storage.exchanges import Exchange
 from gateway.telemetry import Metrics, get_logger
-from gateway.upstream.accounts import Accounts
+from gateway.upstream.accounts import Accounts, UpstreamAccount
 from gateway.upstream.calls import Calls, Spoken
+from gateway.upstream.classify import Cancelling, Poll
+from gateway.upstream.standing import standing
 
 T = TypeVar("T")
 
@@ -32,6 +37,7 @@ class Tools(Struct, frozen=True, kw_only=True):
 
     record: Record
     dispatch: Dispatch
+    healths: Healths
     calls: Calls
     accounts: Accounts
     clock: Clock
@@ -62,6 +68,14 @@ async def persist(write: Callable[[], Awaitable[T]], *, keep_s: float = KEEP_TRY
             _log.warning("storage.retry", error=str(error), pause_s=pause_s)
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, 2.0)
+
+
+async def note(
+    tools: Tools, account: UpstreamAccount, operation: Operation, outcome: Poll | Cancelling
+) -> None:
+    """Note what a free call says of its account. What cannot be written now is found out again."""
+    with suppress(StorageUnavailable):
+        await tools.healths.note(account.id, operation, standing(outcome))
 
 
 def exchange(job_id: str, attempt_id: str, spoken: Spoken) -> Exchange:

@@ -1,0 +1,38 @@
+"""What the outcome of a call says of the account that made it, as against the job it was made for."""
+
+from __future__ import annotations
+
+from gateway.routing.health import Outcome
+from gateway.upstream.classify import Done, Made, Missing, NotMade, Seen, Trouble, Unknown, Withheld
+from providers.contract.errors import ErrorCode, UpstreamError
+
+#: Failures that are the account's and not the provider's.
+OF_THE_ACCOUNT = {
+    ErrorCode.RATE_LIMITED: Outcome.THROTTLED,
+    ErrorCode.UNAUTHORIZED: Outcome.UNAUTHORIZED,
+    ErrorCode.INSUFFICIENT_FUNDS: Outcome.UNFUNDED,
+}
+
+
+def standing(
+    outcome: Made | NotMade | Withheld | Unknown | Seen | Missing | Done | Trouble,
+) -> Outcome | None:
+    """Return what is to be noted of the account; None when the call was not made after all."""
+    match outcome:
+        case Made() | Seen() | Missing() | Done():
+            return Outcome.FINE
+        case Withheld():
+            return None
+        case Unknown():
+            return Outcome.FAILED
+        case NotMade(error=error):
+            # A definite refusal of this job is a provider that works.
+            broken = error.code is ErrorCode.PROVIDER_UNAVAILABLE
+            return OF_THE_ACCOUNT.get(error.code, Outcome.FAILED if broken else Outcome.FINE)
+        case Trouble(error=error):
+            return OF_THE_ACCOUNT.get(error.code, Outcome.FAILED)
+
+
+def of_the_account(error: UpstreamError) -> bool:
+    """Whether a refusal is not about the job: the account's health says when to go on."""
+    return error.code in OF_THE_ACCOUNT
