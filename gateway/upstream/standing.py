@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.routing.health import Outcome
 from gateway.upstream.classify import Done, Made, Missing, NotMade, Seen, Trouble, Unknown, Withheld
-from providers.contract.errors import ErrorCode, UpstreamError
+from providers.contract.errors import ErrorCode
 
 #: Failures that are the account's and not the provider's.
 OF_THE_ACCOUNT = {
@@ -31,8 +31,3 @@ def standing(
             return OF_THE_ACCOUNT.get(error.code, Outcome.FAILED if broken else Outcome.FINE)
         case Trouble(error=error):
             return OF_THE_ACCOUNT.get(error.code, Outcome.FAILED)
-
-
-def of_the_account(error: UpstreamError) -> bool:
-    """Whether a refusal is not about the job: the account's health says when to go on."""
-    return error.code in OF_THE_ACCOUNT

@@ -35,7 +35,7 @@ from gateway.telemetry import get_logger
 from gateway.upstream.accounts import UpstreamAccount
 from gateway.upstream.calls import Called
 from gateway.upstream.classify import Made, NotMade, Submission, Unknown, Withheld
-from gateway.upstream.standing import of_the_account, standing
+from gateway.upstream.standing import standing
 from gateway.worker.reconcile import first_look_ms
 from gateway.worker.tools import Tools, exchange, on_attempt, persist
 from providers.contract.errors import ErrorCode, UpstreamError
@@ -229,8 +229,7 @@ class Submit:
             own_s = backoff_s(
                 tries, first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S, spread=self._tools.spread()
             )
-            own_s = 0.0 if of_the_account(outcome.error) else max(own_s, asked_s or 0.0)
-            again_at_ms = now_ms + round(own_s * 1000)
+            again_at_ms = now_ms + round(max(own_s, asked_s or 0.0) * 1000)
         return on_attempt(
             attempt_id,
             OPEN,

@@ -61,9 +61,10 @@ DECISIONS: dict[ErrorCode, Decision] = {
     ErrorCode.CONTENT_REJECTED: _decide(
         retry=False, failover=False, fault=Fault.CALLER, http=422, again=False
     ),
-    ErrorCode.UNAUTHORIZED: _decide(retry=False, failover=True, fault=Fault.OPERATOR, http=502, again=False),
+    # The account's failing, not the job's: it waits until the account is mended, or for its deadline.
+    ErrorCode.UNAUTHORIZED: _decide(retry=True, failover=True, fault=Fault.OPERATOR, http=502, again=False),
     ErrorCode.INSUFFICIENT_FUNDS: _decide(
-        retry=False, failover=True, fault=Fault.OPERATOR, http=502, again=False
+        retry=True, failover=True, fault=Fault.OPERATOR, http=502, again=False
     ),
     ErrorCode.RATE_LIMITED: _decide(retry=True, failover=True, fault=Fault.PROVIDER, http=503, again=True),
     ErrorCode.PROVIDER_UNAVAILABLE: _decide(

@@ -74,6 +74,7 @@ class Worker:
         self.tools = Tools(
             record=stage.record,
             dispatch=self.dispatch,
+            healths=stage.healths,
             calls=game.calls,
             accounts=game.accounts,
             clock=stage.clock,

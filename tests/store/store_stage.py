@@ -23,6 +23,7 @@ from gateway.jobs.job import Attempt, AttemptState, Job, JobRequest
 from gateway.jobs.transitions import TaskKind
 from gateway.routing.catalogue import Catalogue, Offer
 from gateway.service.dispatch import Dispatch, JobTask
+from gateway.service.health import Healths, Terms
 from gateway.service.intake import Intake, NewJob
 from gateway.service.jobs import Jobs
 from gateway.service.keys import Keys
@@ -105,6 +106,9 @@ def database_path(database: Database, tmp_path: Path) -> Path:
     return tmp_path / FILE
 
 
+A_DAY = Terms(longest_run_ms=86_400_000)
+
+
 class Stage:
     """The services over one database."""
 
@@ -119,6 +123,8 @@ class Stage:
         self.record = Record(database, self.clock, self.ids, self)
         self.jobs = Jobs(database, self.clock, self.record)
         self.keys = Keys(database, self.clock, self.ids, self.sealer)
+        terms = {(offer.spec.name, offer.account): A_DAY for offer in self.catalogue.offers}
+        self.healths = Healths(database, self.clock, terms)
         self.dispatch = self.worker("first")
         self.intake = self.taking(self.catalogue)
 
@@ -139,7 +145,7 @@ class Stage:
 
     def worker(self, holder: str) -> Dispatch:
         """Make what another worker leases with."""
-        return Dispatch(self.database, self.clock, holder=holder, lease_s=LEASE_S)
+        return Dispatch(self.database, self.clock, self.healths, holder=holder, lease_s=LEASE_S)
 
     async def accept(self, request: JobRequest | None = None, **changes: object) -> str:
         """Store a job of alice's and return its id."""

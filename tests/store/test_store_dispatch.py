@@ -183,8 +183,12 @@ async def test_the_next_due_is_by_lane(stage: Stage) -> None:
         return await stage.dispatch.next_due_ms(kinds)
 
     assert (await next_due(JOB_KINDS), await next_due(DELIVERY_KINDS)) == (None, None)
-    await stage.accept()
-    assert (await next_due(JOB_KINDS), await next_due(DELIVERY_KINDS)) == (NOW_MS, None)
+    job_id = await stage.accept()
+    assert (await next_due(JOB_KINDS), await next_due(DELIVERY_KINDS)) == (None, None), "it waits for its turn"
+    await stage.database.write(
+        lambda connection: task_rows.hurry(connection, TaskKind.SUBMIT, job_id, at_ms=NOW_MS + 5)
+    )
+    assert (await next_due(JOB_KINDS), await next_due(DELIVERY_KINDS)) == (NOW_MS + 5, None)
 
 
 async def test_the_sweep_and_the_census_see_the_store(stage: Stage) -> None:

@@ -21,11 +21,11 @@ async def test_an_intent_in_doubt_is_taken_back_and_the_job_submitted_once(
     bench = Bench(stage)
     intent, times = stage.record.intent, 0
 
-    async def deafened(claim: Claim, decide: Decide) -> Any:
+    async def deafened(claim: Claim, decide: Decide, **options: Any) -> Any:
         nonlocal times
         times += 1
         if stored or times > 1:
-            recorded = await intent(claim, decide)
+            recorded = await intent(claim, decide, **options)
         if times == 1:
             raise OutcomeUnknown("the connection broke in a commit")
         return recorded

@@ -187,7 +187,7 @@ async def test_a_busy_provider_is_given_the_time_it_asks_for_within_reason(
 
 @pytest.mark.parametrize(
     ("status", "code"),
-    [(400, "invalid_request"), (401, "unauthorized"), (402, "insufficient_funds"), (422, "invalid_request")],
+    [(400, "invalid_request"), (422, "invalid_request")],
 )
 async def test_a_definite_refusal_fails_the_job(stage: Stage, status: int, code: str) -> None:
     bench = Bench(stage)
@@ -197,6 +197,17 @@ async def test_a_definite_refusal_fails_the_job(stage: Stage, status: int, code:
     assert error is not None
     assert (error.code, error.message, error.provider_code) == (code, "no", "E.1")
     assert await stage.tasks() == []
+
+
+@pytest.mark.parametrize(("status", "code"), [(401, "unauthorized"), (402, "insufficient_funds")])
+async def test_what_is_the_accounts_failing_is_waited_for(stage: Stage, status: int, code: str) -> None:
+    bench = Bench(stage)
+    job_id = await stage.accept()
+    await bench.work(Reply(status, {"code": "E.1", "message": "no"}))
+    (attempt,) = await stage.attempts(job_id)
+    assert attempt.error is not None
+    assert (attempt.state, attempt.error.code) == (AttemptState.REFUSED, code)
+    assert await stage.tasks() == [("submit", 1000)]
 
 
 async def lose_the_lease(bench: Bench) -> None:

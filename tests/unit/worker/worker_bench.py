@@ -15,8 +15,10 @@ from store_stage import Stage
 from gateway.jobs.transitions import TaskKind
 from gateway.net import BEFORE_SEND, DIAL, RequestWithheld
 from gateway.routing.catalogue import Catalogue, Offer
+from gateway.routing.health import Limits
 from gateway.service.adoption import Adoptions
 from gateway.service.dispatch import JobTask
+from gateway.service.health import Healths, Terms
 from gateway.settings import Secret
 from gateway.settings.model import Webhooks
 from gateway.telemetry import Metrics
@@ -35,6 +37,7 @@ from gateway.worker.tools import Tools
 from providers.contract.spec import Spec
 
 HOLD_S = 3600
+A_DAY_MS = 86_400_000
 SCHEDULE_S = (0.0, 5.0, 300.0)
 
 
@@ -142,10 +145,14 @@ class Bench:
     def with_accounts(self, *accounts: UpstreamAccount) -> None:
         """Set the steps up anew, with these accounts."""
         stage = self.stage
+        # Pauses of no length: what a step does is not to be hidden by what its account does then.
+        terms = {one.id: Terms(limits=Limits(scale=0.0), longest_run_ms=A_DAY_MS) for one in accounts}
+        self.healths = stage.dispatch._healths = Healths(stage.database, stage.clock, terms)
         calls = Calls(Client(self.provider), stage.clock, str, self.metrics.provider_request)
         self.tools = Tools(
             record=stage.record,
             dispatch=stage.dispatch,
+            healths=self.healths,
             calls=calls,
             accounts=Accounts(accounts),
             clock=stage.clock,
