@@ -184,7 +184,9 @@ async def test_the_next_due_is_by_lane(stage: Stage) -> None:
 
     assert (await next_due(JOB_KINDS), await next_due(DELIVERY_KINDS)) == (None, None)
     job_id = await stage.accept()
-    assert (await next_due(JOB_KINDS), await next_due(DELIVERY_KINDS)) == (None, None), "it waits for its turn"
+    assert (await next_due(JOB_KINDS), await next_due(DELIVERY_KINDS)) == (None, None), (
+        "it waits for its turn"
+    )
     await stage.database.write(
         lambda connection: task_rows.hurry(connection, TaskKind.SUBMIT, job_id, at_ms=NOW_MS + 5)
     )

@@ -221,6 +221,7 @@ async def test_an_intent_keeps_the_task_and_its_lease(stage: Stage) -> None:
     job_id = await stage.accept()
     task = await stage.claim(TaskKind.SUBMIT)
     recorded = await stage.record.intent(task.claim, begin)
+    assert recorded is not None
     assert [attempt.state for attempt in recorded.attempts] == [AttemptState.SUBMITTING]
     assert await stage.dispatch.claim_jobs(10) == []
     assert await stage.dispatch.heartbeat([task.claim]) == []
