@@ -27,7 +27,7 @@ from gateway.net import DialPolicy, GuardedTransport, parse_policy
 from gateway.registry import Registry
 from gateway.routing.catalogue import Catalogue, Offer
 from gateway.routing.failover import Rules
-from gateway.routing.routes import Routes
+from gateway.routing.routes import JobRoutes
 from gateway.service.accounts_needed import refuse_missing
 from gateway.service.adoption import Adoptions
 from gateway.service.announce import Announcer
@@ -158,7 +158,7 @@ class Gateway:
         self.catalogue = catalogue_of(self._registry, self.accounts, settings)
         record = Record(database, clock, ids, announcer)
         self.keys = Keys(database, clock, ids, sealer)
-        self.routes = Routes(catalogue=self.catalogue, rules=failover_rules(settings))
+        self.routes = JobRoutes(catalogue=self.catalogue, rules=failover_rules(settings))
         self._planner = Planner(self.routes, self.accounts)
         self._intake = Intake(
             database, clock, ids, sealer, planner=self._planner, on_accepted=announcer.accepted

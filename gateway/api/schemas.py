@@ -32,9 +32,9 @@ POLICY = (
     " key's, else the gateway's."
 )
 FAILOVER = (
-    "Whether another candidate may be tried: where nothing was made, for certain, or the provider says that its"
-    " run failed and that is not billed, or fits `max_cost_usd`. Never while a submission's outcome is unknown,"
-    " nor for rejected content, media or requests. From the settings when left out."
+    "Whether another candidate may be tried: where nothing was made, for certain, or the provider says that"
+    " its run failed and that is not billed, or fits `max_cost_usd`. Never while a submission's outcome is"
+    " unknown, nor for rejected content, media or requests. From the settings when left out."
 )
 MAX_COST = (
     "What all runs of the job together may cost, USD, by estimates and by what providers report. Without it a"

@@ -62,6 +62,7 @@ def _name(_ctx: click.Context, _option: click.Parameter, value: str | None) -> s
 )
 @settings_options
 def create(
+    *,
     name: str,
     owner: str | None,
     scopes: tuple[str, ...],

@@ -22,7 +22,7 @@ def no_conditions() -> Conditions:
     return {}
 
 
-class Routes(Struct, frozen=True, kw_only=True):
+class JobRoutes(Struct, frozen=True, kw_only=True):
     """Everything that is decided by, besides the job."""
 
     catalogue: Catalogue

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec import Struct
 
 from gateway.jobs.job import JobRequest, Policy
 from gateway.jobs.view import instant
 from gateway.routing.plan import Candidate, LeftOut, Plan, duration_s
-from gateway.routing.routes import Routes
+from gateway.routing.routes import JobRoutes
 from gateway.upstream.accounts import Accounts
 from providers.contract.adapter import CallContext
 from providers.contract.mapping import Unconveyable
@@ -21,7 +23,7 @@ class ProviderRequest(Struct, frozen=True, kw_only=True):
 
     method: str
     path: str
-    body: dict[str, object] | None
+    body: dict[str, Any] | None
 
 
 class UnavailableView(Struct, frozen=True, kw_only=True):
@@ -82,7 +84,7 @@ class Planner:
         accounts: their adapters build the calls that are shown.
     """
 
-    def __init__(self, routes: Routes, accounts: Accounts) -> None:
+    def __init__(self, routes: JobRoutes, accounts: Accounts) -> None:
         self._routes = routes
         self._accounts = accounts
 

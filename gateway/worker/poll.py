@@ -21,7 +21,7 @@ from gateway.jobs.schedule import backoff_s, retry_after_s
 from gateway.jobs.transitions import Step
 from gateway.routing import pacing
 from gateway.routing.failover import Choice, Outcome
-from gateway.routing.routes import Routes
+from gateway.routing.routes import JobRoutes
 from gateway.service.dispatch import JobTask
 from gateway.service.record import Decide
 from gateway.storage.exchanges import Exchange
@@ -58,7 +58,7 @@ class Poll:
         routes: what follows a run that failed.
     """
 
-    def __init__(self, tools: Tools, routes: Routes) -> None:
+    def __init__(self, tools: Tools, routes: JobRoutes) -> None:
         self._tools = tools
         self._routes = routes
 

@@ -27,7 +27,7 @@ from gateway.routing import pacing
 from gateway.routing.choice import Nobody, Wait
 from gateway.routing.failover import Choice, Outcome
 from gateway.routing.plan import Candidate
-from gateway.routing.routes import Routes
+from gateway.routing.routes import JobRoutes
 from gateway.service.dispatch import JobTask
 from gateway.service.record import Decide
 from gateway.storage.tasks import Due
@@ -58,7 +58,7 @@ class Submit:
         hold_s: how long a job whose submission is unknown is held, seconds.
     """
 
-    def __init__(self, tools: Tools, routes: Routes, *, hold_s: float) -> None:
+    def __init__(self, tools: Tools, routes: JobRoutes, *, hold_s: float) -> None:
         self._tools = tools
         self._routes = routes
         self._hold_ms = round(hold_s * 1000)

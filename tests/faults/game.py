@@ -18,7 +18,7 @@ from gateway.errors import LeaseLost, Refusal
 from gateway.jobs.job import Attempt, Job
 from gateway.jobs.transitions import TaskKind
 from gateway.routing.catalogue import Catalogue, Offer
-from gateway.routing.routes import Routes
+from gateway.routing.routes import JobRoutes
 from gateway.service.adoption import Adoptions
 from gateway.service.dispatch import Dispatch
 from gateway.service.holds import Holds
@@ -117,7 +117,7 @@ class Game:
                 for name in ACCOUNTS
             )
         )
-        self.routes = Routes(
+        self.routes = JobRoutes(
             catalogue=Catalogue(offers=tuple(Offer(spec=adapter.spec, account=name) for name in ACCOUNTS))
         )
         self.metrics = Metrics(version="0", providers=["acme"], models=["act-two"], routes=[])

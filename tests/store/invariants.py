@@ -111,9 +111,7 @@ def _check_attempts(name: str, attempts: list[Attempt], state: JobState) -> None
         over = earlier.state in {AttemptState.REFUSED, AttemptState.FAILED} or earlier.written_off
         assert over, f"{name}: {earlier.id} is {earlier.state}, and another submission followed it"
         code = None if earlier.error is None or earlier.written_off else earlier.error.code
-        assert code not in FINAL, (
-            f"{name}: {earlier.id} ended with {code}, and another submission followed it"
-        )
+        assert code not in FINAL, f"{name}: another submission followed {earlier.id}, which ended with {code}"
     in_doubt = bool(attempts) and attempts[-1].state is AttemptState.UNKNOWN and not attempts[-1].written_off
     held = state.held is not None
     assert held == (in_doubt and not state.status.terminal), f"{name}: held is {held}, in doubt {in_doubt}"

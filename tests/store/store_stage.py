@@ -22,7 +22,7 @@ from gateway.ids import Ids
 from gateway.jobs.job import Attempt, AttemptState, Job, JobRequest
 from gateway.jobs.transitions import TaskKind
 from gateway.routing.catalogue import Catalogue, Offer
-from gateway.routing.routes import Routes
+from gateway.routing.routes import JobRoutes
 from gateway.service.dispatch import Dispatch, JobTask
 from gateway.service.intake import Intake, NewJob
 from gateway.service.jobs import Jobs
@@ -148,7 +148,7 @@ class Stage:
             self.clock,
             self.ids,
             self.sealer,
-            planner=Planner(Routes(catalogue=catalogue), Accounts((an_account(),))),
+            planner=Planner(JobRoutes(catalogue=catalogue), Accounts((an_account(),))),
             on_accepted=self.accepted.append,
         )
 

@@ -64,12 +64,7 @@ def test_where_there_is_nobody_else_only_what_passes_by_itself_is_submitted_agai
     ],
 )
 def test_choices(
-    code: ErrorCode,
-    outcome: Outcome,
-    rule: Rule | None,
-    ready: bool,  # noqa: FBT001  (a row of the table)
-    left: bool,  # noqa: FBT001  (a row of the table)
-    choice: Choice,
+    *, code: ErrorCode, outcome: Outcome, rule: Rule | None, ready: bool, left: bool, choice: Choice
 ) -> None:
     decided = decide(error(code), outcome, failover=True, next_candidate=ready, others_left=left, rule=rule)
     assert decided is choice
@@ -99,30 +94,27 @@ def test_a_second_run_is_paid_for_only_where_the_job_said_how_much_it_may_cost(
     st.sampled_from(Outcome),
     st.sampled_from(RULES),
     st.fixed_dictionaries(
-        {"failover": st.booleans(), "next_candidate": st.booleans(), "others_left": st.booleans()}
+        {
+            "failover": st.booleans(),
+            "next_candidate": st.booleans(),
+            "others_left": st.booleans(),
+            "billed_micro_usd": st.integers(0, 9),
+            "max_cost_micro_usd": st.none() | st.integers(1, 9),
+        }
     ),
-    st.integers(0, 9),
-    st.none() | st.integers(1, 9),
 )
 def test_whatever_is_set_money_is_safe(
-    code: ErrorCode,
-    outcome: Outcome,
-    rule: Rule | None,
-    given_: dict[str, Any],
-    billed: int,
-    limit: int | None,
+    code: ErrorCode, outcome: Outcome, rule: Rule | None, facts: dict[str, Any]
 ) -> None:
-    choice = decide(
-        error(code), outcome, **given_, rule=rule, billed_micro_usd=billed, max_cost_micro_usd=limit
-    )
+    choice = decide(error(code), outcome, **facts, rule=rule)
     if code in FINAL:
         assert choice is GIVE_UP
-    if outcome is FAILED and not given_["failover"]:
+    if outcome is FAILED and not facts["failover"]:
         assert choice is GIVE_UP
     if choice is NEXT:
-        assert given_["failover"]
-        assert given_["next_candidate"]
-        assert outcome is not FAILED or billed == 0 or limit is not None
+        assert facts["failover"]
+        assert facts["next_candidate"]
+        assert outcome is not FAILED or not facts["billed_micro_usd"] or facts["max_cost_micro_usd"]
 
 
 def test_what_is_final_allows_nothing_in_the_table_either() -> None:
@@ -134,6 +126,10 @@ def test_what_is_final_allows_nothing_in_the_table_either() -> None:
 
 def failed(**changes: Any) -> Attempt:
     return an_attempt(AttemptState.FAILED, **{"estimated_micro_usd": 70, **changes})
+
+
+def doubted() -> Attempt:
+    return an_attempt(AttemptState.UNKNOWN, written_off=True, estimated_micro_usd=70)
 
 
 @pytest.mark.parametrize(
@@ -174,8 +170,6 @@ def test_who_may_have_a_job_once_more(attempt: Attempt, *, again: bool) -> None:
 
 
 def test_settings_say_who_may_have_a_job_once_more() -> None:
-    attempt = an_attempt(AttemptState.REFUSED, error=error(KEY))
-    assert allows_again(attempt, {("acme", KEY): "retry"})
-    assert not allows_again(
-        an_attempt(AttemptState.REFUSED, error=error(LIMITED)), {("acme", LIMITED): "next"}
-    )
+    locked, limited = (an_attempt(AttemptState.REFUSED, error=error(code)) for code in (KEY, LIMITED))
+    assert allows_again(locked, {("acme", KEY): "retry"})
+    assert not allows_again(limited, {("acme", LIMITED): "next"})

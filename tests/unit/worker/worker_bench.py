@@ -17,7 +17,7 @@ from gateway.net import BEFORE_SEND, DIAL, RequestWithheld
 from gateway.routing.catalogue import Catalogue, Offer
 from gateway.routing.conditions import Conditions
 from gateway.routing.failover import Rules
-from gateway.routing.routes import Routes
+from gateway.routing.routes import JobRoutes
 from gateway.service.adoption import Adoptions
 from gateway.service.dispatch import JobTask
 from gateway.settings import Secret
@@ -158,7 +158,7 @@ class Bench:
             metrics=self.metrics,
             spread=lambda: self.spread,
         )
-        routes = Routes(catalogue=self.catalogue, rules=self.rules, conditions=lambda: self.conditions)
+        routes = JobRoutes(catalogue=self.catalogue, rules=self.rules, conditions=lambda: self.conditions)
         self.submit = Submit(self.tools, routes, hold_s=HOLD_S)
         self.poll = Poll(self.tools, routes)
         self.reconcile = Reconcile(self.tools, Adoptions(stage.database, stage.record, stage.clock))
