@@ -16,6 +16,7 @@ from gateway.api.front import Front
 from gateway.api.jobs import JobDesk, job_routes
 from gateway.api.openapi import OPERATIONS, build_openapi
 from gateway.api.ops import OpsDesk, ops_routes
+from gateway.api.plans import plan_routes
 from gateway.api.providers import provider_routes
 from gateway.api.semantics import Terms
 from gateway.clock import Clock
@@ -25,7 +26,9 @@ from gateway.jobs.transitions import TaskKind
 from gateway.net import DialPolicy, GuardedTransport, parse_policy
 from gateway.registry import Registry
 from gateway.routing.catalogue import Catalogue, Offer
+from gateway.routing.failover import Rules
 from gateway.routing.plan import room_for
+from gateway.routing.routes import JobRoutes
 from gateway.service.accounts_needed import refuse_missing
 from gateway.service.adoption import Adoptions
 from gateway.service.announce import Announcer
@@ -44,6 +47,7 @@ from gateway.service.holds import Holds
 from gateway.service.intake import Intake
 from gateway.service.jobs import Jobs
 from gateway.service.keys import Keys
+from gateway.service.plans import Planner
 from gateway.service.record import Record
 from gateway.service.wakeup import Wakeup
 from gateway.settings import Settings
@@ -154,17 +158,23 @@ class Gateway:
         self._wakeup = Wakeup()
         announcer = Announcer(self.metrics, self._wakeup)
         self.accounts = accounts_of(settings, self._registry.adapters)
-        self.catalogue = catalogue_of(self._registry, self.accounts)
+        self.catalogue = catalogue_of(self._registry, self.accounts, settings)
         record = Record(database, clock, ids, announcer)
         self.keys = Keys(database, clock, ids, sealer)
+        self._healths = Healths(database, clock, _terms_of(self.accounts))
+        self.routes = JobRoutes(
+            catalogue=self.catalogue,
+            rules=failover_rules(settings),
+            conditions=self._healths.conditions,
+        )
+        self._planner = Planner(self.routes, self.accounts)
         self._intake = Intake(
-            database, clock, ids, sealer, catalogue=self.catalogue, on_accepted=announcer.accepted
+            database, clock, ids, sealer, planner=self._planner, on_accepted=announcer.accepted
         )
         self._jobs = Jobs(database, clock, record)
         self._upstream = open_upstream()
         self._sender = open_sender(settings.webhooks)
         self._name = ids.new("wrk")
-        self._healths = Healths(database, clock, _terms_of(self.accounts))
         self._dispatch = Dispatch(
             database, clock, self._healths, holder=self._name, lease_s=settings.worker.lease_s
         )
@@ -217,6 +227,7 @@ class Gateway:
         )
         routes: list[Routes] = [
             job_routes(desk),
+            plan_routes(desk, self._planner, self._ids),
             *callback_routes(
                 CallbackDesk(callbacks=self._callbacks, body_timeout_s=settings.server.body_timeout_s)
             ),
@@ -234,6 +245,8 @@ class Gateway:
             receivers=self.receivers,
             deadline_s=self.settings.jobs.deadline_s,
             on_unknown_submission=self.settings.jobs.on_unknown_submission,
+            policy=self.settings.routing.policy,
+            failover=self.settings.routing.failover,
         )
 
     async def check_accounts(self) -> None:
@@ -252,8 +265,8 @@ class Gateway:
             await self._dispatch.release_all()
         await self._dispatch.rehouse(lambda job: room_for(job.request, self.catalogue))
         steps: dict[TaskKind, Callable[[JobTask], Awaitable[None]]] = {
-            TaskKind.SUBMIT: Submit(tools, self.catalogue, hold_s=self.settings.jobs.hold_s),
-            TaskKind.POLL: Poll(tools),
+            TaskKind.SUBMIT: Submit(tools, self.routes, hold_s=self.settings.jobs.hold_s),
+            TaskKind.POLL: Poll(tools, self.routes),
             TaskKind.RECONCILE: Reconcile(tools, self._adoptions),
             TaskKind.CANCEL: Cancel(tools),
         }
@@ -335,11 +348,22 @@ def _terms_of(accounts: Accounts) -> dict[tuple[str, str], HealthTerms]:
     }
 
 
-def catalogue_of(registry: Registry, accounts: Accounts) -> Catalogue:
+def failover_rules(settings: Settings) -> Rules:
+    """Return what the settings put in the place of the failover table."""
+    return {
+        (name, code): rule
+        for name, provider in settings.providers.items()
+        for code, rule in provider.failover.items()
+    }
+
+
+def catalogue_of(registry: Registry, accounts: Accounts, settings: Settings) -> Catalogue:
     """Join what is installed with what has an account."""
     offers = tuple(
         Offer(spec=account.adapter.spec, account=account.name, simulated=account.simulated)
         for account in accounts.all()
     )
     used = {offer.spec.name for offer in offers}
-    return Catalogue(offers=offers, idle=tuple(spec for spec in registry.specs if spec.name not in used))
+    idle = tuple(spec for spec in registry.specs if spec.name not in used)
+    disabled = (name for name, provider in settings.providers.items() if provider.accounts)
+    return Catalogue(offers=offers, idle=idle, disabled=frozenset(disabled) - used)

@@ -21,7 +21,7 @@ from gateway.api.body import (
 )
 from gateway.api.replies import AnyRequest, Reply, json_reply
 from gateway.api.schemas import CreateJob, JobPage, ResolveJob
-from gateway.api.semantics import Terms, understand
+from gateway.api.semantics import Meant, Terms, understand
 from gateway.errors import FieldProblem, Refusal
 from gateway.ids import JOB, well_formed
 from gateway.jobs.view import JobView, view
@@ -71,10 +71,8 @@ def job_routes(desk: JobDesk) -> Router:
     async def create(request: AnyRequest) -> Reply:
         headers: Headers = request.scope["headers"]
         principal = await desk.door.admit(headers, Scope.JOBS)
-        _check_body_headers(headers)
         key = idempotency_key(_values(headers, b"idempotency-key"))
-        body = await _body(request, desk)
-        meant = understand(decode_body(_decoder, body), desk.terms)
+        body, meant = await read_job(request, desk, principal)
         accepted = await desk.intake.accept(
             NewJob(
                 owner=principal.owner,
@@ -149,6 +147,17 @@ def job_routes(desk: JobDesk) -> Router:
 
     handlers: list[BaseRouteHandler] = [create, read, page, cancel, timeline, resolve]
     return Router("/v1/jobs", route_handlers=handlers)
+
+
+async def read_job(request: AnyRequest, desk: JobDesk, principal: Principal) -> tuple[bytes, Meant]:
+    """Read a job's body, and what it means for whoever sent it.
+
+    Raises:
+        Refusal: it cannot be read, or is not wanted.
+    """
+    _check_body_headers(request.scope["headers"])
+    body = await _body(request, desk)
+    return body, understand(decode_body(_decoder, body), desk.terms, key_policy=principal.policy)
 
 
 def resolution(body: ResolveJob) -> Action:

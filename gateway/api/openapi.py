@@ -15,6 +15,7 @@ from gateway.api import schemas
 from gateway.api.problems import PROBLEMS
 from gateway.jobs.view import JobView
 from gateway.service.jobs import TimelineView
+from gateway.service.plans import PlanView
 
 Json = dict[str, object]
 
@@ -95,12 +96,31 @@ OPERATIONS = (
             "idempotency-key-invalid",
             "validation-failed",
             "unknown-model",
-            "unsupported-option",
             "invalid-url",
             "forbidden-target",
             "insecure-callback",
             "idempotency-key-reused",
             "no-provider",
+            *STORAGE,
+        ),
+    ),
+    Operation(
+        method="post",
+        path="/v1/plan",
+        id="planJob",
+        summary="Where a job would be tried, in order, with each call and its cost, and why nowhere else."
+        " Nothing is stored or sent, and so no Idempotency-Key is looked at.",
+        scope="jobs",
+        takes=schemas.CreateJob,
+        answers=PlanView,
+        refusals=(
+            *AUTH,
+            *BODY,
+            "validation-failed",
+            "unknown-model",
+            "invalid-url",
+            "forbidden-target",
+            "insecure-callback",
             *STORAGE,
         ),
     ),
@@ -273,7 +293,7 @@ def build_openapi() -> bytes:
 
 
 def _open_documents(components: dict[str, Json]) -> None:
-    """Say of the two stored documents in a job that they are objects, which their type cannot."""
+    """Say of stored documents what they are, which their type cannot."""
     job: object = components["JobView"]["properties"]
     if not isinstance(job, dict):
         raise TypeError("JobView has no properties")
@@ -282,6 +302,10 @@ def _open_documents(components: dict[str, Json]) -> None:
         "description": "The request as accepted, defaults filled in, without the webhook's secret.",
     }
     job["metadata"] = {"type": "object", "additionalProperties": {"type": "string"}}
+    entry: object = components["PlanEntry"]["properties"]
+    if not isinstance(entry, dict):
+        raise TypeError("PlanEntry has no properties")
+    entry["plan"] = {"$ref": "#/components/schemas/PlanView"}
 
 
 def _describe(operation: Operation) -> Json:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from gateway.jobs.job import UnknownPolicy
+from gateway.jobs.job import Policy, Priority, UnknownPolicy
 from gateway.jobs.view import JobView
 from providers.contract.motion import CharacterType, Threshold
 
@@ -24,6 +24,21 @@ UNKNOWN_POLICY = (
     " else an operator decides, or it fails when the hold ends. `fail`: it fails at once. `resubmit`: it is"
     " searched for once where that is possible, and else submitted again, once at most, at the risk of paying"
     " twice: a run may be shown only when it has ended."
+)
+POLICY = (
+    "How candidates are ordered. `priority`: as in `providers`, else as the gateway prefers. `cheapest`: by"
+    " estimated cost. `fastest`: by measured run times, declared ones where too few are measured. `weighted`:"
+    " at random, by the accounts' weights. When left out: `priority` where `providers` are given, else the"
+    " key's, else the gateway's."
+)
+FAILOVER = (
+    "Whether another candidate may be tried: where nothing was made, for certain, or the provider says that"
+    " its run failed and that is not billed, or fits `max_cost_usd`. Never while a submission's outcome is"
+    " unknown, nor for rejected content, media or requests. From the settings when left out."
+)
+MAX_COST = (
+    "What all runs of the job together may cost, USD, by estimates and by what providers report. Without it a"
+    " failed run that may be billed is followed by no other."
 )
 
 
@@ -57,11 +72,14 @@ class CreateModeration(_Body, frozen=True, kw_only=True):
 class CreateRouting(_Body, frozen=True, kw_only=True):
     """Where the job may run."""
 
-    providers: Annotated[tuple[Name, ...], Meta(max_length=16, description="Only these, in this order.")] = ()
+    providers: Annotated[
+        tuple[Name, ...],
+        Meta(max_length=16, description="Only these; in this order, unless `policy` says otherwise."),
+    ] = ()
     exclude: Annotated[tuple[Name, ...], Meta(max_length=16)] = ()
-    policy: Literal["priority", "cheapest", "fastest", "weighted"] | UnsetType = UNSET
-    failover: bool | UnsetType = UNSET
-    max_cost_usd: Annotated[float, Meta(gt=0, le=10_000)] | UnsetType = UNSET
+    policy: Annotated[Policy, Meta(description=POLICY)] | UnsetType = UNSET
+    failover: Annotated[bool, Meta(description=FAILOVER)] | UnsetType = UNSET
+    max_cost_usd: Annotated[float, Meta(gt=0, le=10_000, description=MAX_COST)] | UnsetType = UNSET
 
 
 class CreateWebhook(_Body, frozen=True, kw_only=True):
@@ -88,7 +106,7 @@ class CreateJob(_Body, frozen=True, kw_only=True):
     routing: CreateRouting = CreateRouting()
     webhook: CreateWebhook | UnsetType = UNSET
     deadline_s: Annotated[int, Meta(ge=60, le=86_400)] | UnsetType = UNSET
-    priority: Literal["low", "normal", "high"] = "normal"
+    priority: Annotated[Priority, Meta(description="Which of an owner's waiting jobs goes first.")] = "normal"
     on_unknown_submission: Annotated[UnknownPolicy, Meta(description=UNKNOWN_POLICY)] | UnsetType = UNSET
     metadata: Annotated[
         dict[

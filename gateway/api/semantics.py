@@ -10,7 +10,7 @@ from msgspec import UNSET, Struct
 from gateway.api.body import json_pointer
 from gateway.api.schemas import CreateJob, CreateRouting
 from gateway.errors import FieldProblem, Refusal
-from gateway.jobs.job import JobRequest, JobWebhook, RoutingWish, UnknownPolicy
+from gateway.jobs.job import JobRequest, JobWebhook, Policy, RoutingWish, UnknownPolicy
 from gateway.net import DialPolicy, UrlRefused, check_url
 from gateway.webhooks.events import DEFAULT_EVENTS
 from gateway.webhooks.signing import decode_secret
@@ -36,6 +36,10 @@ class Terms(Struct, frozen=True, kw_only=True):
     receivers: DialPolicy
     deadline_s: int
     on_unknown_submission: UnknownPolicy = "hold"
+    policy: Policy = "priority"
+    """Of jobs that choose none, whose key has none, either."""
+    failover: bool = True
+    """Whether jobs that do not say may be tried elsewhere."""
 
 
 class Meant(Struct, frozen=True, kw_only=True):
@@ -46,14 +50,18 @@ class Meant(Struct, frozen=True, kw_only=True):
     webhook_secret: str | None
 
 
-def understand(body: CreateJob, terms: Terms) -> Meant:
+def understand(body: CreateJob, terms: Terms, *, key_policy: Policy | None = None) -> Meant:
     """Turn a body into a request.
 
+    Args:
+        body: well-formed.
+        terms: what is taken, and what holds for a job that does not say.
+        key_policy: of the key it came with, which goes before the gateway's own.
+
     Raises:
-        Refusal: `validation-failed`, `unknown-model`, `unsupported-option`, `invalid-url`, `forbidden-target`
-            or `insecure-callback`, naming each place.
+        Refusal: `validation-failed`, `unknown-model`, `invalid-url`, `forbidden-target` or
+            `insecure-callback`, naming each place.
     """
-    _check_supported(body)
     if body.model not in terms.models:
         known = ", ".join(sorted(terms.models)) or "none"
         raise _refusal("unknown-model", "/model", f"there is no model {body.model!r}; known are: {known}")
@@ -77,8 +85,9 @@ def understand(body: CreateJob, terms: Terms) -> Meant:
             content_moderation=ContentModeration(
                 public_figure_threshold=body.content_moderation.public_figure_threshold
             ),
-            routing=RoutingWish(providers=body.routing.providers, exclude=body.routing.exclude),
+            routing=_wish(body.routing, terms, key_policy),
             webhook=webhook,
+            priority=body.priority,
             deadline_s=terms.deadline_s if body.deadline_s is UNSET else body.deadline_s,
             on_unknown_submission=(
                 terms.on_unknown_submission
@@ -91,19 +100,18 @@ def understand(body: CreateJob, terms: Terms) -> Meant:
     )
 
 
-def _check_supported(body: CreateJob) -> None:
-    """Refuse what this version would accept but could not keep, rather than ignore it."""
-    routing = body.routing
-    found = [
-        (routing.policy not in {UNSET, "priority"}, "/routing/policy", "only priority is supported yet"),
-        (routing.failover is True, "/routing/failover", "failover is not supported yet; leave it out"),
-        (routing.max_cost_usd is not UNSET, "/routing/max_cost_usd", "a cost limit is not supported yet"),
-        (body.priority != "normal", "/priority", "only normal is supported yet"),
-    ]
-    errors = tuple(FieldProblem(pointer, message) for wrong, pointer, message in found if wrong)
-    if errors:
-        detail = "; ".join(f"{error.pointer}: {error.message}" for error in errors)
-        raise Refusal("unsupported-option", detail, errors=errors)
+def _wish(routing: CreateRouting, terms: Terms, key_policy: Policy | None) -> RoutingWish:
+    policy = routing.policy
+    if policy is UNSET:
+        # Whoever lists providers has chosen their order, too.
+        policy = "priority" if routing.providers else key_policy or terms.policy
+    return RoutingWish(
+        providers=routing.providers,
+        exclude=routing.exclude,
+        policy=policy,
+        failover=terms.failover if routing.failover is UNSET else routing.failover,
+        max_cost_usd=None if routing.max_cost_usd is UNSET else routing.max_cost_usd,
+    )
 
 
 def _check_names(routing: CreateRouting, known: frozenset[str]) -> None:

@@ -18,6 +18,7 @@ from gateway.cli.exits import Failed
 from gateway.errors import FieldProblem
 from gateway.jobs.view import JobView
 from gateway.service.jobs import TimelineView
+from gateway.service.plans import PlanView
 from gateway.settings.hosts import is_loopback
 
 URL_VARIABLE, KEY_VARIABLE = "MOTION_GATEWAY_URL", "MOTION_GATEWAY_KEY"
@@ -33,6 +34,13 @@ class Answered(Struct, frozen=True):
     """A job, and the document it came as."""
 
     job: JobView
+    document: bytes
+
+
+class Planned(Struct, frozen=True):
+    """A plan, and the document it came as."""
+
+    plan: PlanView
     document: bytes
 
 
@@ -66,6 +74,11 @@ class GatewayClient:
     async def submit(self, body: Mapping[str, object], *, idempotency_key: str) -> Answered:
         """Post a job; doing so again with the same key and body makes no second one."""
         return await self._job("POST", "/v1/jobs", json=body, headers={"Idempotency-Key": idempotency_key})
+
+    async def plan(self, body: Mapping[str, object]) -> Planned:
+        """Ask where a job would go."""
+        response = await self._ask("POST", "/v1/plan", json=body)
+        return Planned(_decoded(response, PlanView), response.content)
 
     async def show(self, job_id: str) -> Answered:
         """Read a job."""

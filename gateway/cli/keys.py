@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import click
 import msgspec
@@ -14,6 +15,7 @@ from rich.text import Text
 from gateway.cli.configured import load_settings, settings_options, with_keys
 from gateway.cli.exits import Failed
 from gateway.cli.screen import open_console
+from gateway.jobs.job import Policy
 from gateway.jobs.view import instant
 from gateway.registry import load_adapters
 from gateway.service.keys import Scope
@@ -53,14 +55,27 @@ def _name(_ctx: click.Context, _option: click.Parameter, value: str | None) -> s
     show_default=True,
     help="What it may do; may be given again. operator: see and cancel all owners' jobs.",
 )
+@click.option(
+    "--policy",
+    type=click.Choice(get_args(Policy)),
+    help="How the candidates for its jobs are ordered that choose no policy.  [default: the gateway's]",
+)
 @settings_options
 def create(
-    name: str, owner: str | None, scopes: tuple[str, ...], database: str | None, config: Path | None
+    *,
+    name: str,
+    owner: str | None,
+    scopes: tuple[str, ...],
+    policy: Policy | None,
+    database: str | None,
+    config: Path | None,
 ) -> None:
     """Make a key: it alone goes to stdout, is shown this once and stored as a hash."""
     settings = _settings(database, config)
     chosen = [Scope(word) for word in dict.fromkeys(scopes)]
-    made = with_keys(settings, lambda keys: keys.create(name=name, owner=owner or name, scopes=chosen))
+    made = with_keys(
+        settings, lambda keys: keys.create(name=name, owner=owner or name, scopes=chosen, policy=policy)
+    )
     click.echo(made.key)
     where = settings.database_shown
     click.echo(f"{made.id} for owner {made.owner!r} in {where}; the key is shown this once", err=True)
@@ -114,19 +129,21 @@ def _document(row: KeyRow) -> dict[str, object]:
         "name": row.name,
         "owner": row.owner,
         "scopes": row.scopes.split(),
+        "policy": row.policy,
         "created_at": instant(row.created_at_ms),
         "revoked_at": None if row.revoked_at_ms is None else instant(row.revoked_at_ms),
     }
 
 
 def _print_table(rows: Sequence[KeyRow]) -> None:
-    table = Table("ID", "Name", "Owner", "Scopes", "Created", "Revoked", box=box.SIMPLE_HEAD)
+    table = Table("ID", "Name", "Owner", "Scopes", "Policy", "Created", "Revoked", box=box.SIMPLE_HEAD)
     for row in rows:
         cells = [
             row.id,
             row.name,
             row.owner,
             row.scopes,
+            row.policy or "",
             _minute(row.created_at_ms),
             _minute(row.revoked_at_ms),
         ]

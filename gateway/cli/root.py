@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "check": "Check settings, database, credentials and adapters.",
     "migrate": "Bring the database to this version's schema.",
     "keys": "Create, list and revoke API keys.",
+    "plan": "Show where a job would go, and why nowhere else.",
     "submit": "Post a job to a running gateway.",
     "watch": "Follow a job to its end.",
     "cancel": "Ask for a job's end.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import ROUND_FLOOR, Decimal
 from enum import StrEnum
 from typing import Literal
 
@@ -16,12 +17,31 @@ UnknownPolicy = Literal["hold", "fail", "resubmit"]
 """What happens to a job when nobody can tell whether its paid submission was made."""
 
 
+Policy = Literal["priority", "cheapest", "fastest", "weighted"]
+"""How the candidates for a job are ordered."""
+
+Priority = Literal["low", "normal", "high"]
+"""Which of an owner's waiting jobs goes first."""
+
+
 class RoutingWish(Struct, frozen=True, kw_only=True):
-    """Where the caller wants the job to run; empty means anywhere."""
+    """Where the caller wants the job to run; without providers, anywhere."""
 
     providers: tuple[str, ...] = ()
-    """Only these, tried in this order."""
+    """Only these; tried in this order where the policy is `priority`."""
     exclude: tuple[str, ...] = ()
+    policy: Policy = "priority"
+    failover: bool = False
+    """Whether another candidate may be tried; False for jobs of versions that could not."""
+    max_cost_usd: float | None = None
+
+    @property
+    def max_cost_micro_usd(self) -> int | None:
+        """What all its runs together may cost, micro-USD: what the caller wrote, exactly, rounded down."""
+        if self.max_cost_usd is None:
+            return None
+        exact = Decimal(str(self.max_cost_usd)) * 1_000_000
+        return int(exact.to_integral_value(ROUND_FLOOR))
 
 
 class JobWebhook(Struct, frozen=True, kw_only=True):
@@ -37,6 +57,7 @@ class JobRequest(MotionRequest, frozen=True, kw_only=True):
     routing: RoutingWish = RoutingWish()
     webhook: JobWebhook | None = None
     deadline_s: int
+    priority: Priority = "normal"
     on_unknown_submission: UnknownPolicy = "hold"
 
 
@@ -95,8 +116,8 @@ class Job(Struct, frozen=True, kw_only=True):
 
     @property
     def rank(self) -> int:
-        """What its priority is among its owner's jobs."""
-        return 0
+        """What its priority is among its owner's jobs; the highest goes first."""
+        return RANKS[self.request.priority]
 
 
 class AttemptState(StrEnum):
@@ -142,6 +163,8 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: UpstreamError | None = None
     credits: float | None = None
     micro_usd: int | None = None
+    estimated_micro_usd: int | None = None
+    """By the declared price, before it was submitted."""
 
 
 def latest(attempts: tuple[Attempt, ...]) -> Attempt | None:

@@ -95,7 +95,13 @@ def accepted(job: Job, attempt: Attempt, *, ref: str, now_ms: int, poll_at_ms: i
 
 
 def refused(
-    job: Job, attempt: Attempt, *, error: UpstreamError, now_ms: int, again_at_ms: int | None
+    job: Job,
+    attempt: Attempt,
+    *,
+    error: UpstreamError,
+    now_ms: int,
+    again_at_ms: int | None,
+    then: str | None = None,
 ) -> Step:
     """Nothing was made, for certain: submit again later, or end the job.
 
@@ -104,13 +110,15 @@ def refused(
         attempt: the one that was refused.
         error: why.
         now_ms: the instant.
-        again_at_ms: when to submit again; None gives the job up.
+        again_at_ms: when to submit again, there or elsewhere; None gives the job up.
+        then: what follows, in a word for the timeline.
     """
     after = replace(attempt, state=AttemptState.REFUSED, error=error, finished_at_ms=now_ms)
     if attempt.written_off:
         late = Event(type="attempt.late", note={"code": error.code, "message": error.message})
         return Step(job=job, attempt=after, events=(late,))
-    event = Event(type="attempt.refused", note={"code": error.code, "message": error.message})
+    note: dict[str, str | int | float | None] = {"code": error.code, "message": error.message}
+    event = Event(type="attempt.refused", note=note if then is None else note | {"then": then})
     if job.state.status.terminal:
         return Step(job=job, attempt=after, events=(event,))
     if job.state.cancel_requested_at_ms is not None:
@@ -267,6 +275,27 @@ def observed(job: Job, attempt: Attempt, *, update: Update, spec: Spec, now_ms: 
                 return cancelled_upstream(job, after, now_ms=now_ms)
             # Where a cancel only detaches, the word says nothing of the run behind it.
             return runs_on(job, after, now_ms=now_ms, poll_at_ms=now_ms + round(spec.poll.later_s * 1000))
+
+
+def moved_on(job: Job, attempt: Attempt, *, error: UpstreamError, again_at_ms: int, then: str) -> Step:
+    """A run failed for certain, and the job goes to another candidate instead of ending.
+
+    Its status stays, since a rank never falls; its progress was of the run that failed.
+
+    Args:
+        job: as it stands, neither ended nor to be cancelled.
+        attempt: as it ended.
+        error: why it failed.
+        again_at_ms: when to submit it elsewhere.
+        then: what follows, in a word for the timeline.
+    """
+    note: dict[str, str | int | float | None] = {"code": error.code, "message": error.message, "then": then}
+    return Step(
+        job=replace(job, progress=None),
+        attempt=attempt,
+        events=(Event(type="attempt.failed", note=note),),
+        follow_ups=(FollowUp(TaskKind.SUBMIT, again_at_ms),),
+    )
 
 
 def lost(job: Job, attempt: Attempt, *, now_ms: int) -> Step:

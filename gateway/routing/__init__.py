@@ -1,5 +1,7 @@
 """Who gets a job, and when to try or ask again: decisions as pure functions that return values.
 
-`catalogue` is what can be chosen from, `plan` chooses and says why, `failover` decides what a refusal
-leads to, `pacing` when to poll next. Loops elsewhere carry the decisions out.
+`catalogue` is what can be chosen from, `conditions` what is known of it just now, `plan` orders the
+candidates and says why each other is left out, `choice` picks the next one, `failover` decides what a refusal
+or a failed run leads to, `routes` joins these for one job, `pacing` says when to poll next. Loops elsewhere
+carry the decisions out.
 """

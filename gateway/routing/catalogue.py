@@ -20,6 +20,8 @@ class Catalogue(Struct, frozen=True, kw_only=True):
 
     offers: tuple[Offer, ...]
     idle: tuple[Spec, ...] = ()
+    disabled: frozenset[str] = frozenset()
+    """Names of the idle ones that have an account, but are switched off."""
 
     @property
     def providers(self) -> frozenset[str]:

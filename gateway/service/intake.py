@@ -16,13 +16,13 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway.clock import Clock
 from gateway.crash_points import Point, reach
-from gateway.errors import OutcomeUnknown, Refusal, StorageUnavailable
+from gateway.errors import FieldProblem, OutcomeUnknown, Refusal, StorageUnavailable
 from gateway.ids import JOB, Ids
 from gateway.jobs import history
 from gateway.jobs.job import Job, JobRequest, JobState
-from gateway.routing.catalogue import Catalogue
-from gateway.routing.plan import Plan, plan
+from gateway.routing.plan import LeftOut, Plan, named, why_nobody
 from gateway.routing.queue import room_of
+from gateway.service.plans import Planner, PlanView
 from gateway.storage import events as event_rows
 from gateway.storage import jobs as job_rows
 from gateway.storage import queue as queue_rows
@@ -32,6 +32,13 @@ from gateway.storage.jobs import Kept
 from gateway.storage.sealing import Sealer
 
 ACCEPTED = "job.accepted"
+PLACES = {
+    "model_not_offered": "/model",
+    "not_requested": "/routing/providers",
+    "excluded": "/routing/exclude",
+    "too_expensive": "/routing/max_cost_usd",
+}
+"""Where in a body the reason lies why an account is left out."""
 PAUSES_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 """Between the looks for jobs that may have been stored, while the server comes back."""
 
@@ -74,7 +81,7 @@ class Intake:
         clock: stamps them.
         ids: names them.
         sealer: seals their webhook secrets.
-        catalogue: who could run them.
+        planner: says who could run them.
         on_accepted: told of each job stored, by model.
     """
 
@@ -85,14 +92,14 @@ class Intake:
         ids: Ids,
         sealer: Sealer,
         *,
-        catalogue: Catalogue,
+        planner: Planner,
         on_accepted: Callable[[Job], None],
     ) -> None:
         self._database = database
         self._clock = clock
         self._ids = ids
         self._sealer = sealer
-        self._catalogue = catalogue
+        self._planner = planner
         self._on_accepted = on_accepted
         self._store = Batched(self._store_batch)
 
@@ -104,13 +111,14 @@ class Intake:
                 known key.
             StorageUnavailable: it is not known to be stored; the same key may be tried again.
         """
-        planned = plan(new.request, self._catalogue)
+        job_id = self._ids.new(JOB)
+        planned = self._planner.plan(new.request, seed=job_id)
         if not planned.candidates:
             kept = await self._kept(new)
             if kept is None:
                 raise _nobody(planned)
             return _replayed(kept, new)
-        prepared = self._prepare(new, planned)
+        prepared = self._prepare(job_id, new, planned)
         kept = await self._store(prepared)
         if kept is not None:
             return _replayed(kept, new)
@@ -118,9 +126,8 @@ class Intake:
         self._on_accepted(prepared.job)
         return Accepted(prepared.job.id, prepared.job)
 
-    def _prepare(self, new: NewJob, planned: Plan) -> _Prepared:
+    def _prepare(self, job_id: str, new: NewJob, planned: Plan) -> _Prepared:
         now_ms = self._clock.now_ms()
-        job_id = self._ids.new(JOB)
         secret = new.webhook_secret
         first = planned.candidates[0]
         job = Job(
@@ -133,12 +140,13 @@ class Intake:
             sequence=1,
             estimated_micro_usd=first.estimated_micro_usd,
             simulated=first.simulated,
-            room=room_of([(one.provider, one.account) for one in planned.candidates]),
+            room=room_of([one.place for one in planned.candidates]),
             sealed_webhook_secret=None if secret is None else self._sealer.seal(secret, bound_to=job_id),
         )
         key, fingerprint = new.idempotency_key, new.fingerprint
         row = job_rows.row_of(job, idempotency_key=key, fingerprint=fingerprint)
-        return _Prepared(job, key, fingerprint, row, _event_row(job, planned))
+        shown = self._planner.show(new.request, planned)
+        return _Prepared(job, key, fingerprint, row, _event_row(job, shown))
 
     async def _kept(self, new: NewJob) -> Kept | None:
         key = new.idempotency_key
@@ -209,7 +217,7 @@ def _insert_fresh(connection: Connection, fresh: list[_Prepared]) -> None:
     queue_rows.enter(connection, [queue_rows.entry_of(one.job, one.job.created_at_ms) for one in fresh])
 
 
-def _event_row(job: Job, planned: Plan) -> dict[str, object]:
+def _event_row(job: Job, planned: PlanView) -> dict[str, object]:
     data = {"plan": planned, "state": history.changed(None, job.state)}
     return {
         "job_id": job.id,
@@ -228,5 +236,16 @@ def _replayed(kept: Kept, new: NewJob) -> Accepted:
 
 
 def _nobody(planned: Plan) -> Refusal:
-    reasons = "; ".join(f"{one.provider}: {one.reason}" for one in planned.left_out)
-    return Refusal("no-provider", f"no provider can take this job. {reasons or 'None is installed.'}")
+    reasons = why_nobody(planned) or "None is installed."
+    errors = tuple(problem for one in planned.left_out for problem in _problems(one))
+    return Refusal("no-provider", f"no provider can take this job. {reasons}", errors=errors)
+
+
+def _problems(one: LeftOut) -> tuple[FieldProblem, ...]:
+    """Say where in the body the reason lies."""
+    if one.options:
+        return tuple(
+            FieldProblem("/" + problem.option.replace(".", "/"), f"{named(one)}: {problem.reason}")
+            for problem in one.options
+        )
+    return (FieldProblem(PLACES.get(one.code, "/routing"), f"{named(one)}: {one.reason}"),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from msgspec import Raw, Struct
 from sqlalchemy import Connection
 
@@ -31,7 +32,14 @@ class EventEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="event
     sequence: int
     type: str
     data: Raw
-    """`{plan?, note?, state?, attempt?}`: what was decided and said, and the fields that changed."""
+    """`{note?, state?, attempt?}`: what was said, and the fields that changed."""
+
+
+class PlanEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="plan"):
+    """Where the job was to be tried, as it was accepted."""
+
+    at: str
+    plan: Raw
 
 
 class ExchangeEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="exchange"):
@@ -67,7 +75,7 @@ class TimelineView(Struct, frozen=True, kw_only=True):
     """Everything that happened to a job, oldest first."""
 
     job_id: str
-    entries: list[EventEntry | ExchangeEntry | DeliveryEntry]
+    entries: list[PlanEntry | EventEntry | ExchangeEntry | DeliveryEntry]
 
 
 class Jobs:
@@ -142,8 +150,8 @@ def not_found() -> Refusal:
 
 def _timeline(connection: Connection, job_id: str) -> TimelineView:
     frozen = {delivery.id: delivery for delivery in delivery_rows.load_of(connection, job_id)}
-    entries: list[tuple[int, EventEntry | ExchangeEntry | DeliveryEntry]] = [
-        *((row.at_ms, _event(row)) for row in event_rows.load_of(connection, job_id)),
+    entries: list[tuple[int, PlanEntry | EventEntry | ExchangeEntry | DeliveryEntry]] = [
+        *((row.at_ms, one) for row in event_rows.load_of(connection, job_id) for one in _events(row)),
         *((row.at_ms, _exchange(row)) for row in exchange_rows.load_of(connection, job_id)),
         *((one.created_at_ms, _frozen(one)) for one in frozen.values()),
         *(
@@ -156,8 +164,17 @@ def _timeline(connection: Connection, job_id: str) -> TimelineView:
     )
 
 
-def _event(row: EventRow) -> EventEntry:
-    return EventEntry(at=instant(row.at_ms), sequence=row.sequence, type=row.type, data=row.data)
+def _events(row: EventRow) -> list[PlanEntry | EventEntry]:
+    """Show an event; the plan that is stored with a job's first stands by itself, before it."""
+    at, data = instant(row.at_ms), row.data
+    shown: list[PlanEntry | EventEntry] = []
+    if row.sequence == 1:
+        parts = msgspec.json.decode(data, type=dict[str, Raw])
+        planned = parts.pop("plan", None)
+        if planned is not None:
+            shown.append(PlanEntry(at=at, plan=Raw(bytes(planned))))
+            data = Raw(msgspec.json.encode(parts))
+    return [*shown, EventEntry(at=at, sequence=row.sequence, type=row.type, data=data)]
 
 
 def _exchange(row: Exchange) -> ExchangeEntry:

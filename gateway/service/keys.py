@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway.clock import Clock
 from gateway.ids import KEY, Ids
+from gateway.jobs.job import Policy
 from gateway.storage import keys as key_rows
 from gateway.storage.engine import Database, Operation
 from gateway.storage.keys import KeyRow
@@ -46,6 +47,8 @@ class Principal(Struct, frozen=True):
     key_id: str
     owner: str
     scopes: frozenset[Scope]
+    policy: Policy | None = None
+    """Of its jobs that choose none."""
 
     @property
     def sees(self) -> str | None:
@@ -90,8 +93,10 @@ class Keys:
         self._random_bytes = random_bytes
         self._cache: dict[bytes, tuple[float, Principal]] = {}
 
-    async def create(self, *, name: str, owner: str, scopes: Sequence[Scope]) -> CreatedKey:
-        """Make a key, and its owner when new."""
+    async def create(
+        self, *, name: str, owner: str, scopes: Sequence[Scope], policy: Policy | None = None
+    ) -> CreatedKey:
+        """Make a key, and its owner when new; `policy` is for its jobs that choose none."""
         key = PREFIX + base64.urlsafe_b64encode(self._random_bytes(RANDOM_BYTES)).rstrip(b"=").decode()
         row = KeyRow(
             id=self._ids.new(KEY),
@@ -100,6 +105,7 @@ class Keys:
             owner=owner,
             scopes=" ".join(sorted(scopes)),
             created_at_ms=self._clock.now_ms(),
+            policy=policy,
         )
 
         def operation(connection: Connection) -> str | None:
@@ -125,7 +131,8 @@ class Keys:
         if row is None or row.revoked_at_ms is not None:
             self._cache.pop(digest, None)
             return None
-        principal = Principal(row.id, row.owner, frozenset(Scope(word) for word in row.scopes.split()))
+        scopes = frozenset(Scope(word) for word in row.scopes.split())
+        principal = Principal(row.id, row.owner, scopes, row.policy)
         if len(self._cache) >= CACHED_KEYS:
             self._cache.clear()
         self._cache[digest] = (now + CACHED_S, principal)

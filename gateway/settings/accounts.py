@@ -7,7 +7,7 @@ in the environment would quietly become one more account that costs money: that 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, cast
 
 from gateway.settings.forms import base_url
 from gateway.settings.keys import ACCOUNT_BOUNDS, DEFAULT_ACCOUNT, account_path
@@ -15,7 +15,10 @@ from gateway.settings.model import Account, Provider
 from gateway.settings.problems import Problems
 from gateway.settings.secret import Secret
 from gateway.settings.sources import Found
+from providers.contract.errors import FINAL, ErrorCode
 from providers.contract.spec import Spec
+
+FailoverWord = Literal["retry", "next", "give_up"]
 
 
 def build_provider(spec: Spec, found: Found, values: Mapping[str, object], problems: Problems) -> Provider:
@@ -37,6 +40,7 @@ def build_provider(spec: Spec, found: Found, values: Mapping[str, object], probl
     if enabled is True and not _names(spec, found):
         origin = found[f"{prefix}enabled"].origin
         problems.add(f"{prefix}enabled", origin, f"is true, but there is no account; set {spec.key_env}")
+    failover = _failover(spec, found, values, problems)
     scale = values.get(f"{prefix}poll_scale", 1.0)
     bounds: dict[str, Any] = {
         field: values[path] for field in ACCOUNT_BOUNDS if (path := f"{prefix}{field}") in values
@@ -47,7 +51,22 @@ def build_provider(spec: Spec, found: Found, values: Mapping[str, object], probl
         poll_scale=scale if isinstance(scale, float) else 1.0,
         options=options,
         **bounds,
+        failover=failover,
     )
+
+
+def _failover(
+    spec: Spec, found: Found, values: Mapping[str, object], problems: Problems
+) -> dict[ErrorCode, FailoverWord]:
+    """Read what is to follow each error; some errors nothing may follow, whatever is set."""
+    read: dict[ErrorCode, FailoverWord] = {}
+    for code in ErrorCode:
+        path = f"providers.{spec.name}.failover.{code}"
+        if code in FINAL and path in found:
+            problems.add(path, found[path].origin, f"cannot be set: {FINAL[code]}; leave it out")
+        elif path in values:
+            read[code] = cast("FailoverWord", values[path])
+    return read
 
 
 def _names(spec: Spec, found: Found) -> list[str]:

@@ -16,6 +16,7 @@ from msgspec import Struct
 from gateway import crash_points
 from gateway.settings.model import Account, Provider, Settings
 from gateway.settings.secret import Secret
+from providers.contract.errors import ErrorCode
 from providers.contract.spec import Spec
 
 PREFIX: Final = "MOTION_GATEWAY_"
@@ -60,7 +61,7 @@ def declared_keys(specs: Sequence[Spec]) -> Keys:
         prefix = f"providers.{spec.name}."
         found = [*_provider_keys(spec, prefix), *_account_keys(spec, prefix)]
         leaves += found
-        sections += [prefix[:-1], f"{prefix}options", f"{prefix}accounts"]
+        sections += [prefix[:-1], f"{prefix}options", f"{prefix}failover", f"{prefix}accounts"]
     variables = {key.variable: (key, False) for key in leaves}
     variables |= {f"{key.variable}{FILE.upper()}": (key, True) for key in leaves if key.secret}
     return Keys({key.path: key for key in leaves}, frozenset(sections), variables)
@@ -117,7 +118,8 @@ def _walk(struct: type[Struct], prefix: str) -> tuple[list[Key], list[str]]:
 def _provider_keys(spec: Spec, prefix: str) -> list[Key]:
     closed: Any = Literal
     kinds = {field.name: field.type for field in msgspec.structs.fields(Provider)}
-    kinds = {name: kind for name, kind in kinds.items() if name not in {"accounts", "options"}}
+    kinds = {name: kind for name, kind in kinds.items() if name not in {"accounts", "options", "failover"}}
+    kinds |= {f"failover.{code}": closed["retry", "next", "give_up"] for code in ErrorCode}
     kinds |= {f"options.{option.name}": closed[option.values] for option in spec.options}
     return [
         Key(path=f"{prefix}{name}", type=kind, variable=variable_of(f"{prefix}{name}"))

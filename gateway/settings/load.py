@@ -73,7 +73,8 @@ def load(
     _check_together(settings, found, problems)
     problems.check()
     written = {path: given.origin for path, given in found.items()}
-    unset = {path: DEFAULT for path in keys.leaves if ".accounts." not in path}
+    # Where nothing is said of an error the contract's table decides, which is no setting's default.
+    unset = {path: DEFAULT for path in keys.leaves if ".accounts." not in path and ".failover." not in path}
     return Loaded(settings, unset | written)
 
 

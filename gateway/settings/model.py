@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from gateway.settings.forms import database_secrets, database_shown
 from gateway.settings.secret import Secret
+from providers.contract.errors import ErrorCode
 
 _DAY_S = 86_400
 
@@ -73,11 +74,18 @@ class Jobs(Struct, frozen=True, kw_only=True):
 
 
 class Routing(Struct, frozen=True, kw_only=True):
-    """Which provider is tried first."""
+    """Which account is tried first, and whether another is tried after it."""
 
     providers: tuple[str, ...] = ()
     """Provider names, the preferred first; enabled ones that are not listed follow in alphabetical order.
     Empty: all in alphabetical order."""
+    policy: Literal["priority", "cheapest", "fastest", "weighted"] = "priority"
+    """How the candidates for a job are ordered. `priority`: as above; `cheapest`: by estimated cost;
+    `fastest`: by measured run times; `weighted`: at random, by the accounts' weights. A key or a job may
+    choose otherwise."""
+    failover: bool = True
+    """Whether a job that does not say goes to the next candidate where one certainly made nothing, or its run
+    failed unbilled."""
 
 
 class Webhooks(Struct, frozen=True, kw_only=True):
@@ -174,6 +182,9 @@ class Provider(Struct, frozen=True, kw_only=True):
     """Each account's share of the jobs under the policy `weighted`."""
     poll_scale: Annotated[float, Meta(gt=0, le=100)] = 1.0
     """Factor on all poll times; tests and demos use a small one."""
+    failover: Mapping[ErrorCode, Literal["retry", "next", "give_up"]] = {}
+    """What follows an error of this provider, by code (`rate_limited = "next"`), in the place of the table in
+    `providers/contract/errors.py`. `retry`: the same account again; `next`: another candidate; `give_up`."""
     options: Mapping[str, str] = {}
     """The adapter's options, those not set at their defaults."""
 

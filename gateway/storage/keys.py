@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
+from gateway.jobs.job import Policy
 from gateway.storage.tables import api_keys, owners
 
 
@@ -20,6 +21,8 @@ class KeyRow(Struct, frozen=True, kw_only=True):
     """Separated by spaces."""
     created_at_ms: int
     revoked_at_ms: int | None = None
+    policy: Policy | None = None
+    """How the candidates for its jobs are ordered that choose no policy."""
 
 
 _INSERT = insert(api_keys)

@@ -253,4 +253,5 @@ api_keys = Table(
     Column("scopes", Text, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("revoked_at_ms", BigInteger),
+    Column("policy", String(16)),
 )

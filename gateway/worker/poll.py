@@ -10,6 +10,8 @@ provider says how it ended and what it cost, or until it cannot be running any m
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec.structs import replace
 
 from gateway.crash_points import Point, reach
@@ -18,7 +20,9 @@ from gateway.jobs.job import Attempt, AttemptState, Job, latest
 from gateway.jobs.schedule import backoff_s, retry_after_s
 from gateway.jobs.transitions import Step
 from gateway.routing import pacing
+from gateway.routing.failover import Choice, Outcome
 from gateway.routing.health import Operation, Shut
+from gateway.routing.routes import JobRoutes
 from gateway.service.dispatch import JobTask
 from gateway.service.record import Decide
 from gateway.storage.exchanges import Exchange
@@ -32,6 +36,9 @@ from providers.contract.status import JobStatus
 
 _log = get_logger("gateway.worker")
 
+FailedOver = Callable[[Job, tuple[Attempt, ...], Attempt], Step | None]
+"""(job, attempts, the one that failed) -> the step to another candidate; None where there is to be none."""
+
 LOST_AFTER_POLLS = 3
 LOST_AFTER_MS = 30_000
 """Both: right after a create a 404 may be replication lag."""
@@ -39,15 +46,22 @@ DOUBTED_POLLS = 3
 """A reply that contradicts the provider's contract must be repeated this often to be believed."""
 LAST_LOOKS = 3
 """Calls that may fail at the deadline before the job is given up unasked."""
+FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0
 NO_ACCOUNT_S = 60.0
 
 
 class Poll:
-    """Carries out poll tasks."""
+    """Carries out poll tasks.
 
-    def __init__(self, tools: Tools) -> None:
+    Args:
+        tools: shared by all steps.
+        routes: what follows a run that failed.
+    """
+
+    def __init__(self, tools: Tools, routes: JobRoutes) -> None:
         self._tools = tools
+        self._routes = routes
 
     async def __call__(self, task: JobTask) -> None:
         """Ask once."""
@@ -105,7 +119,7 @@ class Poll:
             due = self._due(task, account, attempt, memo=replace(memo, doubted=doubted))
             await persist(lambda: tools.record.result(task.claim, nothing, exchange=said, then=due))
             return
-        decide = _observed(attempt.id, update, account, now_ms)
+        decide = _observed(attempt.id, update, account, now_ms, self._failed_over(now_ms))
         step = decide(task.job, task.attempts)
         over = step.attempt is not None and step.attempt.state is not AttemptState.ACCEPTED
         ended = over or (step.job.state.status.terminal and not late)
@@ -124,6 +138,25 @@ class Poll:
         await persist(lambda: tools.record.result(task.claim, decide, exchange=said, then=then))
         if ended:
             reach(Point.POLL_AFTER_COMMIT)
+
+    def _failed_over(self, now_ms: int) -> FailedOver:
+        spread = self._tools.spread()
+
+        def failed_over(job: Job, attempts: tuple[Attempt, ...], over: Attempt) -> Step | None:
+            wanted = job.state.cancel_requested_at_ms is None and now_ms < job.state.deadline_at_ms
+            if over.error is None or job.state.status.terminal or not wanted:
+                return None
+            then = self._routes.after(job, attempts, over, error=over.error, outcome=Outcome.FAILED)
+            if then is Choice.GIVE_UP:
+                return None
+            pause_s = 0.0
+            if then is Choice.RETRY:
+                tries = len(attempts)
+                pause_s = backoff_s(tries, first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S, spread=spread)
+            again_at_ms = now_ms + round(pause_s * 1000)
+            return transitions.moved_on(job, over, error=over.error, again_at_ms=again_at_ms, then=then)
+
+        return failed_over
 
     async def _missing(
         self, task: JobTask, attempt: Attempt, account: UpstreamAccount, said: Exchange
@@ -251,13 +284,22 @@ def _detaches(account: UpstreamAccount) -> bool:
     return cancel is not None and not cancel.stops
 
 
-def _observed(attempt_id: str, update: Update, account: UpstreamAccount, now_ms: int) -> Decide:
+def _observed(
+    attempt_id: str, update: Update, account: UpstreamAccount, now_ms: int, failed_over: FailedOver
+) -> Decide:
     spec = account.adapter.spec
-    return on_attempt(
-        attempt_id,
-        (AttemptState.ACCEPTED,),
-        lambda job, attempt: transitions.observed(job, attempt, update=update, spec=spec, now_ms=now_ms),
-    )
+
+    def decide(job: Job, attempts: tuple[Attempt, ...]) -> Step:
+        found = next((one for one in attempts if one.id == attempt_id), None)
+        if found is None or found.state is not AttemptState.ACCEPTED:
+            return Step(job=job)
+        step = transitions.observed(job, found, update=update, spec=spec, now_ms=now_ms)
+        over = step.attempt
+        failed = over is not None and over.state is AttemptState.FAILED
+        elsewhere = failed_over(job, attempts, over) if over is not None and failed else None
+        return step if elsewhere is None else elsewhere
+
+    return decide
 
 
 def _lost(attempt_id: str, account: UpstreamAccount, now_ms: int) -> Decide:

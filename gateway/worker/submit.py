@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from gateway.crash_points import Point, reach
@@ -23,10 +24,12 @@ from gateway.jobs import transitions
 from gateway.jobs.job import LIVE, Attempt, AttemptState, Job, latest
 from gateway.jobs.schedule import backoff_s, retry_after_s
 from gateway.jobs.transitions import FollowUp, Step, TaskKind
-from gateway.routing import failover, pacing
-from gateway.routing.catalogue import Catalogue
+from gateway.routing import pacing
+from gateway.routing.choice import Nobody, Wait
+from gateway.routing.failover import Choice, Outcome
 from gateway.routing.health import Operation
-from gateway.routing.plan import Candidate, plan
+from gateway.routing.plan import Candidate
+from gateway.routing.routes import JobRoutes
 from gateway.service.dispatch import JobTask
 from gateway.service.health import Write
 from gateway.service.record import Decide
@@ -37,14 +40,15 @@ from gateway.upstream.calls import Called
 from gateway.upstream.classify import Made, NotMade, Submission, Unknown, Withheld
 from gateway.upstream.standing import standing
 from gateway.worker.reconcile import first_look_ms
-from gateway.worker.tools import Tools, exchange, on_attempt, persist
+from gateway.worker.tools import Tools, exchange, nothing, on_attempt, persist
 from providers.contract.errors import ErrorCode, UpstreamError
 
 _log = get_logger("gateway.worker")
 
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0
-NO_SLOT_S = 1.0
+PARKED_S = 1.0
+"""How long a job waits that nobody can take just now, where nobody knows when somebody can."""
 OPEN = frozenset({AttemptState.SUBMITTING, AttemptState.UNKNOWN})
 DIED = "the process ended between the intent to submit and the provider's answer"
 
@@ -54,17 +58,17 @@ class Submit:
 
     Args:
         tools: shared by all steps.
-        catalogue: who can run a job.
+        routes: who is to have a job, and what follows a refusal.
         hold_s: how long a job whose submission is unknown is held, seconds.
     """
 
-    def __init__(self, tools: Tools, catalogue: Catalogue, *, hold_s: float) -> None:
+    def __init__(self, tools: Tools, routes: JobRoutes, *, hold_s: float) -> None:
         self._tools = tools
-        self._catalogue = catalogue
+        self._routes = routes
         self._hold_ms = round(hold_s * 1000)
 
     async def __call__(self, task: JobTask) -> None:
-        """Submit a job to its first candidate."""
+        """Submit a job to the candidate whose turn it is."""
         tools, before = self._tools, latest(task.attempts)
         if before is not None and before.state is AttemptState.SUBMITTING:
             await tools.record.result(task.claim, self._left_behind(before))
@@ -76,25 +80,25 @@ class Submit:
                 task.claim, lambda job, found: transitions.deadline_passed(job, found, now_ms=now_ms)
             )
             return
-        planned = plan(task.job.request, self._catalogue)
-        if not planned.candidates:
-            reasons = "; ".join(f"{one.provider}: {one.reason}" for one in planned.left_out)
-            error = UpstreamError(
-                code=ErrorCode.NO_PROVIDER, message=f"no provider can take it now: {reasons}"
-            )
-            await tools.record.result(
-                task.claim, lambda job, _: transitions.given_up(job, error=error, now_ms=now_ms)
-            )
-            return
-        conditions = tools.healths.conditions()
-        for candidate in planned.candidates:
-            if conditions[candidate.provider, candidate.account].unavailable is None:
+        match self._routes.choose(task.job, task.attempts):
+            case Candidate() as candidate:
                 await self._submit(task, candidate)
-                return
-        first = planned.candidates[0]
-        await tools.dispatch.unchanged(
-            self._later(task, conditions[first.provider, first.account].until_ms), progress=None
-        )
+            case Wait() as wait:
+                await self._park(task, wait, now_ms)
+            case Nobody(reason):
+                message = f"no provider can take it now: {reason}"
+                error = UpstreamError(code=ErrorCode.NO_PROVIDER, message=message)
+                await tools.record.result(
+                    task.claim, lambda job, _: transitions.given_up(job, error=error, now_ms=now_ms)
+                )
+
+    async def _park(self, task: JobTask, wait: Wait, now_ms: int) -> None:
+        """Leave a job that nobody can take just now for later."""
+        until_ms = now_ms + round(PARKED_S * 1000) if wait.until_ms is None else wait.until_ms
+        due_at_ms = max(now_ms + 100, min(until_ms, task.job.state.deadline_at_ms))
+        _log.info("submit.parked", job_id=task.job.id, reason=wait.reason, until_ms=due_at_ms)
+        due = Due(claim=task.claim, due_at_ms=due_at_ms, tries=task.claim.tries, memo=task.claim.memo)
+        await self._tools.record.result(task.claim, nothing, then=due)
 
     async def _submit(self, task: JobTask, candidate: Candidate) -> None:
         tools = self._tools
@@ -104,7 +108,7 @@ class Submit:
             raise LookupError(
                 f"the catalogue offers {candidate.provider}/{candidate.account}, which is not there"
             )
-        attempt = self._attempt(task, account)
+        attempt = self._attempt(task, account, candidate.estimated_micro_usd)
         # Built before the intent: what cannot be built was certainly not sent.
         wire = tools.calls.build_submit(account, task.job.request, model, attempt)
         reach(Point.SUBMIT_BEFORE_INTENT)
@@ -136,7 +140,7 @@ class Submit:
 
     def _later(self, task: JobTask, at_ms: int | None) -> Due:
         """Wait for an opening: as long as is known, else until something has ended."""
-        due_at_ms = at_ms or self._tools.clock.now_ms() + round(NO_SLOT_S * 1000)
+        due_at_ms = at_ms or self._tools.clock.now_ms() + round(PARKED_S * 1000)
         return Due(claim=task.claim, due_at_ms=due_at_ms, tries=task.claim.tries, memo=task.claim.memo)
 
     async def _call_off(self, task: JobTask, attempt: Attempt, reason: str) -> None:
@@ -153,7 +157,7 @@ class Submit:
         except LeaseLost:
             await persist(lambda: record.transition(task.job.id, withheld), keep_s=math.inf)
 
-    def _attempt(self, task: JobTask, account: UpstreamAccount) -> Attempt:
+    def _attempt(self, task: JobTask, account: UpstreamAccount, estimated_micro_usd: int) -> Attempt:
         return Attempt(
             id=self._tools.ids.new(ATTEMPT),
             job_id=task.job.id,
@@ -163,13 +167,14 @@ class Submit:
             options=account.options,
             state=AttemptState.SUBMITTING,
             started_at_ms=self._tools.clock.now_ms(),
+            estimated_micro_usd=estimated_micro_usd,
         )
 
     async def _conclude(
         self, task: JobTask, attempt: Attempt, account: UpstreamAccount, called: Called[Submission]
     ) -> None:
         said = exchange(task.job.id, attempt.id, called.spoken)
-        decide = self._decide(task, attempt, account, called.outcome)
+        decide = self._decide(task, attempt, account, called)
         also = self._noted(account, called.outcome)
         try:
             # For as long as this process lives: what is not written is known to nobody else.
@@ -196,13 +201,16 @@ class Submit:
         )
 
     def _decide(
-        self, task: JobTask, attempt: Attempt, account: UpstreamAccount, outcome: Submission
+        self, task: JobTask, attempt: Attempt, account: UpstreamAccount, called: Called[Submission]
     ) -> Decide:
-        match outcome:
+        match called.outcome:
             case Made(ref):
                 return self._accepted(attempt.id, account, ref)
-            case NotMade():
-                return self._refused(attempt.id, outcome, tries=len(task.attempts) + 1)
+            case NotMade() as not_made:
+                answered = called.spoken.status is not None
+                return self._refused(
+                    attempt, not_made, outcome=Outcome.REFUSED if answered else Outcome.NOT_MADE
+                )
             case Withheld(reason):
                 return self._withheld(attempt.id, reason, tries=len(task.attempts) + 1)
             case Unknown(reason):
@@ -221,22 +229,37 @@ class Submit:
             ),
         )
 
-    def _refused(self, attempt_id: str, outcome: NotMade, *, tries: int) -> Decide:
-        now_ms = self._tools.clock.now_ms()
-        again_at_ms = None
-        if failover.decide(outcome.error) is failover.Choice.RETRY:
-            asked_s = retry_after_s(outcome.retry_after, now_ms=now_ms)
-            own_s = backoff_s(
-                tries, first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S, spread=self._tools.spread()
+    def _refused(self, refused: Attempt, not_made: NotMade, *, outcome: Outcome) -> Decide:
+        now_ms, spread = self._tools.clock.now_ms(), self._tools.spread()
+        error = not_made.error
+
+        def decide(job: Job, attempts: tuple[Attempt, ...]) -> Step:
+            found = next((one for one in attempts if one.id == refused.id and one.state in OPEN), None)
+            if found is None:
+                return Step(job=job)
+            over = replace(found, state=AttemptState.REFUSED, error=error)
+            then = self._routes.after(job, attempts, over, error=error, outcome=outcome)
+            again_at_ms = None if then is Choice.GIVE_UP else now_ms
+            if then is Choice.RETRY:
+                had = (*(one for one in attempts if one.id != over.id), over)
+                again_at_ms = now_ms + round(self._pause_s(job, had, over, not_made, spread) * 1000)
+            return transitions.refused(
+                job, found, error=error, now_ms=now_ms, again_at_ms=again_at_ms, then=then
             )
-            again_at_ms = now_ms + round(max(own_s, asked_s or 0.0) * 1000)
-        return on_attempt(
-            attempt_id,
-            OPEN,
-            lambda job, attempt: transitions.refused(
-                job, attempt, error=outcome.error, now_ms=now_ms, again_at_ms=again_at_ms
-            ),
-        )
+
+        return decide
+
+    def _pause_s(
+        self, job: Job, had: tuple[Attempt, ...], over: Attempt, not_made: NotMade, spread: float
+    ) -> float:
+        """Say how long to wait for whoever's turn it is; what an account asks for holds for it alone."""
+        here = [one for one in had if (one.provider, one.account) == (over.provider, over.account)]
+        own_s = backoff_s(len(here), first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S, spread=spread)
+        chosen = self._routes.choose(job, had)
+        if isinstance(chosen, Candidate) and chosen.place != (over.provider, over.account):
+            return own_s
+        now_ms = self._tools.clock.now_ms()
+        return max(own_s, retry_after_s(not_made.retry_after, now_ms=now_ms) or 0.0)
 
     def _withheld(self, attempt_id: str, reason: str, *, tries: int) -> Decide:
         now_ms = self._tools.clock.now_ms()

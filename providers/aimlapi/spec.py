@@ -7,6 +7,7 @@ from providers.contract.errors import ErrorCode
 from providers.contract.motion import CharacterType, Ratio, Threshold
 from providers.contract.spec import (
     AuthSpec,
+    BillingSpec,
     Constant,
     FailureRule,
     MediaLimits,
@@ -38,6 +39,7 @@ RUNWAY_BEHIND = Source(
     Standing.INFERRED,
 )
 INFERRED = Source("not documented; accepted on reading, never relied on", "2026-11-21", Standing.INFERRED)
+PRICING = Source("docs.aimlapi.com, pricing", "2026-11-21", Standing.DOCS)
 RESELLERS = Source("price lists that quote the model per second", "2026-11-21", Standing.THIRD_PARTY)
 
 #: What the option `api_path` chooses between; creates and polls share a path.
@@ -161,5 +163,7 @@ SPEC = Spec(
     output=OutputSpec(life_s=24 * 3600, renewable=False, source=RUNWAY_BEHIND),
     cancel=None,
     longest_run_s=6 * 3600,
+    # Charged after completion.
+    billing=BillingSpec(failures_free=True, source=PRICING),
     source=OPENAPI,
 )

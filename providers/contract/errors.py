@@ -86,6 +86,17 @@ DECISIONS: dict[ErrorCode, Decision] = {
     ErrorCode.NO_PROVIDER: _decide(retry=False, failover=False, fault=Fault.OPERATOR, http=422, again=False),
 }
 
+#: Codes after which a job is submitted nowhere again, whatever settings say, and why.
+FINAL: dict[ErrorCode, str] = {
+    ErrorCode.INVALID_REQUEST: "the same request is wrong everywhere",
+    ErrorCode.INVALID_MEDIA: "the same media is wrong everywhere",
+    ErrorCode.CONTENT_REJECTED: "rejected content that is submitted again can cost the account",
+    ErrorCode.DEADLINE_EXCEEDED: "the job's time is over, and its run may be billed",
+    ErrorCode.SUBMISSION_UNKNOWN: "the submission may have been made, and would be paid for twice",
+    ErrorCode.PROVIDER_LOST: "the run that the provider lost may be billed",
+    ErrorCode.NO_PROVIDER: "it says that nobody is left",
+}
+
 #: What a provider's HTTP status means where its spec has no rule of its own (RFC 9110, section 15).
 HTTP_DEFAULTS: dict[int, ErrorCode] = {
     400: ErrorCode.INVALID_REQUEST,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from providers.contract.motion import OPTIONS, MotionRequest, option
+from providers.contract.motion import MotionRequest, options
 from providers.contract.reading import is_object
 from providers.contract.spec import ModelSpec, ParamSpec, Scalar
 
@@ -43,9 +43,8 @@ def unconveyable(model: ModelSpec, request: MotionRequest) -> tuple[Unconveyable
                 reason=f"{duration:g} s is outside {model.reference_min_s:g} to {model.reference_max_s:g} s",
             )
         )
-    for path in OPTIONS:
-        value = option(request, path)
-        if value is None or any(problem.option == path for problem in found):
+    for path, value in options(request).items():
+        if value is None or (found and any(problem.option == path for problem in found)):
             continue
         param = params.get(path)
         problem = _no_such_option(path) if param is None else _problem(param, value)
@@ -66,8 +65,9 @@ def build_body(model: ModelSpec, request: MotionRequest) -> dict[str, object]:
     body: dict[str, object] = {}
     for constant in model.constants:
         _put(body, constant.field, constant.value)
+    values = options(request)
     for param in model.params:
-        value = option(request, param.option)
+        value = values[param.option]
         if value is not None and param.field:
             _put(body, param.field, param.values[spelled(value)] if param.values is not None else value)
     return body

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
+from operator import attrgetter
 from typing import Literal
 
 from msgspec import Struct
@@ -87,14 +90,28 @@ OPTIONS = (
     "content_moderation.public_figure_threshold",
 )
 
+_GETTERS = {path: attrgetter(path) for path in OPTIONS}
 
-def option(request: MotionRequest, path: str) -> str | int | bool | None:
+Option = str | int | bool | None
+"""The value of an option."""
+
+
+def option(request: MotionRequest, path: str) -> Option:
     """Return the value of one of `OPTIONS`."""
-    value: object = request
-    for name in path.split("."):
-        value = getattr(value, name)
-    if isinstance(value, StrEnum):
-        return value.value
-    if value is None or isinstance(value, str | int | bool):
+    if path not in _GETTERS:
+        raise TypeError(f"{path} is not an option but a part that holds options")
+    return options(request)[path]
+
+
+@lru_cache(maxsize=64)
+def options(request: MotionRequest) -> Mapping[str, Option]:
+    """Return every option by its path. Kept for a while: each provider is asked about the same request."""
+    return {path: _read(path, get(request)) for path, get in _GETTERS.items()}
+
+
+def _read(path: str, value: object) -> Option:
+    if isinstance(value, str):
+        return str(value)  # of a StrEnum, its value
+    if value is None or isinstance(value, int):
         return value
     raise TypeError(f"{path} is not an option but a part that holds options")

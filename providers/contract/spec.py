@@ -185,6 +185,14 @@ class CallbackSpec(Struct, frozen=True, kw_only=True):
     source: Source
 
 
+class BillingSpec(Struct, frozen=True, kw_only=True):
+    """What the provider says of runs that fail, where the reply names no cost."""
+
+    failures_free: bool
+    """Whether they are not charged."""
+    source: Source
+
+
 class OutputSpec(Struct, frozen=True, kw_only=True):
     """How long a result can be fetched."""
 
@@ -225,6 +233,8 @@ class Spec(Struct, frozen=True, kw_only=True):
     longest_run_s: int
     """After this an accepted job cannot still be running."""
     micro_usd_per_credit: int | None = None
+    billing: BillingSpec | None = None
+    """None: it says nothing, so that a run that failed may be billed unless its reply names a cost of 0."""
     client_ids_honoured: bool = False
     """Whether the provider refuses a second submission that bears the same client-made id."""
     source: Source

@@ -69,6 +69,23 @@ def test_a_problem_is_told_with_title_detail_and_place(tmp_path: Path, asked: di
     assert "/routing/providers/0: there is no provider 'nobody'" in done.stderr
 
 
+def test_plan_shows_who_would_run_a_job_and_why_nobody_else(tmp_path: Path, asked: dict[str, str]) -> None:
+    done = run(tmp_path, "plan", *MEDIA, "--policy", "cheapest", "--duration-s", "10", **asked)
+    assert done.returncode == 0, done.stderr
+    assert "policy cheapest, with failover; 10 s" in done.stdout
+    assert "runway/default" in done.stdout
+    assert "$0.50" in done.stdout
+    assert "60 s, declared" in done.stdout
+    assert "POST /v1/character_performance" in done.stdout
+    assert "not_enabled" in done.stdout
+    assert "EACHLABS_API_KEY" in done.stdout
+    shown = run(tmp_path, "plan", *MEDIA, "--max-cost-usd", "0.01", "--json", **asked)
+    assert shown.returncode == 1
+    plan = json.loads(shown.stdout)
+    assert plan["candidates"] == []
+    assert plan["left_out"][0]["code"] == "too_expensive"
+
+
 def test_a_wrong_key_is_told(tmp_path: Path, asked: dict[str, str]) -> None:
     done = run(tmp_path, "watch", "job_1", **asked | {"MOTION_GATEWAY_KEY": "mgk_wrong"})
     assert done.returncode == 1

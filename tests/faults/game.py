@@ -18,6 +18,7 @@ from gateway.errors import LeaseLost, Refusal
 from gateway.jobs.job import Attempt, Job
 from gateway.jobs.transitions import TaskKind
 from gateway.routing.catalogue import Catalogue, Offer
+from gateway.routing.routes import JobRoutes
 from gateway.service.adoption import Adoptions
 from gateway.service.dispatch import Dispatch
 from gateway.service.holds import Holds
@@ -39,6 +40,8 @@ from providers.contract.spec import CancelSpec
 
 HOLD_S = 3600
 WORKERS = 3
+ACCOUNTS = ("default", "second")
+"""Each knows its own runs alone, as if they were two providers."""
 OPERATOR = WORKERS
 """In a worker's place: what an operator does."""
 
@@ -84,8 +87,8 @@ class Worker:
         )
         adoptions = Adoptions(stage.database, stage.record, stage.clock)
         self.steps: dict[TaskKind, Any] = {
-            TaskKind.SUBMIT: Submit(self.tools, game.catalogue, hold_s=HOLD_S),
-            TaskKind.POLL: Poll(self.tools),
+            TaskKind.SUBMIT: Submit(self.tools, game.routes, hold_s=HOLD_S),
+            TaskKind.POLL: Poll(self.tools, game.routes),
             TaskKind.CANCEL: Cancel(self.tools),
             TaskKind.RECONCILE: Reconcile(self.tools, adoptions),
         }
@@ -102,16 +105,22 @@ class Game:
         self.provider = ParkedProvider(self.stage.clock)
         self.provider.on_park = self._parked
         adapter = an_adapter_that_looks(cancel)
-        account = UpstreamAccount(
-            adapter=adapter,
-            name="default",
-            api_key=Secret("a key for tests"),
-            base_url="https://api.acme.example",
-            options={},
-            poll_scale=1.0,
+        self.accounts = Accounts(
+            tuple(
+                UpstreamAccount(
+                    adapter=adapter,
+                    name=name,
+                    api_key=Secret("a key for tests"),
+                    base_url=f"https://{name}.acme.example",
+                    options={},
+                    poll_scale=1.0,
+                )
+                for name in ACCOUNTS
+            )
         )
-        self.accounts = Accounts((account,))
-        self.catalogue = Catalogue(offers=(Offer(spec=adapter.spec, account="default"),))
+        self.routes = JobRoutes(
+            catalogue=Catalogue(offers=tuple(Offer(spec=adapter.spec, account=name) for name in ACCOUNTS))
+        )
         self.metrics = Metrics(version="0", providers=["acme"], models=["act-two"], routes=[])
         stage, count = self.stage, self.metrics.provider_request
         self.calls = Calls(Client(self.provider), stage.clock, str, count)

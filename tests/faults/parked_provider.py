@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import msgspec
-from job_examples import a_spec, an_adapter
+from job_examples import SOURCE, a_spec, an_adapter
 from msgspec.structs import replace
 
 from gateway.clock import Clock
@@ -16,7 +16,7 @@ from gateway.net import BEFORE_SEND, DIAL, RequestWithheld
 from providers.contract.adapter import Adapter, CallContext, Sought
 from providers.contract.exchange import HttpRequest, HttpResponse
 from providers.contract.report import Sighting
-from providers.contract.spec import CancelSpec
+from providers.contract.spec import BillingSpec, CancelSpec
 
 LIST, CREATE, SHOW, STOP = "list", "create", "show", "stop"
 OUTPUT = "https://cdn.example/{}.mp4"
@@ -28,13 +28,14 @@ class Run:
     Attributes:
         ref: the provider's name for it.
         attempt_id: what it was submitted as.
+        host: where it was bought.
         body: what was submitted.
         at_ms: when it was bought.
         told: the status words that were shown of it.
     """
 
-    def __init__(self, ref: str, attempt_id: str, body: dict[str, Any], at_ms: int) -> None:
-        self.ref, self.attempt_id, self.body, self.at_ms = ref, attempt_id, body, at_ms
+    def __init__(self, ref: str, attempt_id: str, host: str, body: dict[str, Any], at_ms: int) -> None:
+        self.ref, self.attempt_id, self.host, self.body, self.at_ms = ref, attempt_id, host, body, at_ms
         self.told: set[str] = set()
 
 
@@ -116,13 +117,18 @@ class ParkedProvider(httpx.AsyncBaseTransport):
         assert call.parked is not None
         call.parked.set_result(word)
 
+    def known(self, call: Call) -> list[Run]:
+        """Tell what was bought at the account that asks."""
+        return [run for run in self.runs.values() if run.host == call.request.url.host]
+
     def buy(self, call: Call) -> Run:
         """Take a job on, once a call."""
         assert call.kind == CREATE
         assert call.sent
         if call.run is None:
             body = msgspec.json.decode(call.request.content)
-            call.run = Run(f"r-{len(self.runs)}", call.attempt_id, body, self._clock.now_ms())
+            host, now_ms = call.request.url.host, self._clock.now_ms()
+            call.run = Run(f"r-{len(self.runs)}", call.attempt_id, host, body, now_ms)
             self.runs[call.run.ref] = call.run
         return call.run
 
@@ -135,7 +141,8 @@ def says(status: int, document: object = None) -> httpx.Response:
 
 def an_adapter_that_looks(cancel: CancelSpec | None) -> Adapter:
     """The made-up adapter, with a list of runs to look for lost submissions in."""
-    adapter = an_adapter(a_spec(cancel=cancel))
+    # Charged only for what succeeds, so that what fails may be tried elsewhere.
+    adapter = an_adapter(a_spec(cancel=cancel, billing=BillingSpec(failures_free=True, source=SOURCE)))
     return replace(adapter, reconcile=_look)
 
 

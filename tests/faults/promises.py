@@ -44,12 +44,24 @@ class Book:
         for job_id, (job, attempts) in jobs.items():
             written_off = sum(attempt.written_off for attempt in attempts)
             assert written_off <= self.risked[job_id], f"{job_id} was written off, and nobody asked for it"
-            assert bought[job_id] <= 1 + written_off, f"{job_id} was bought {bought[job_id]} times"
+            failed = self._failed_over(job, attempts)
+            assert bought[job_id] <= 1 + written_off + failed, f"{job_id} was bought {bought[job_id]} times"
             live = [one for one in attempts if one.state in MAY_LIVE and not one.written_off]
             assert len(live) <= 1, f"{job_id} has {len(live)} attempts alive"
             for attempt in attempts:
                 self._check_attempt(attempt)
             self._check_course(job, attempts)
+
+    def _failed_over(self, job: Job, attempts: tuple[Attempt, ...]) -> int:
+        """Count the runs that failed and were followed by another, elsewhere, as the job allowed."""
+        moved = [one for one in attempts[:-1] if one.state is AttemptState.FAILED]
+        for attempt in moved:
+            run = self._provider.runs[attempt.ref or ""]
+            assert "FAILED" in run.told, f"{attempt.id} was given up, and its provider did not say it failed"
+            assert job.request.routing.failover, f"{job.id} was to be tried once"
+        ran = [(one.provider, one.account) for one in attempts if one.accepted_at_ms and not one.written_off]
+        assert len(set(ran)) == len(ran), f"{job.id} ran twice at one account: {ran}"
+        return len(moved)
 
     def _check_attempt(self, attempt: Attempt) -> None:
         runs = [run for run in self._provider.runs.values() if run.attempt_id == attempt.id]

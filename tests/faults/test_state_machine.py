@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from parked_provider import CREATE, LIST, OUTPUT, SHOW, STOP, Lost, Run, says
 
 from gateway.errors import Refusal
-from gateway.jobs.job import Attempt, AttemptState, Job, in_doubt
+from gateway.jobs.job import Attempt, AttemptState, Job, RoutingWish, in_doubt
 from gateway.jobs.transitions import TaskKind
 from gateway.service.holds import Action, AdoptRun, GiveUp, SubmitAgain
 from gateway.service.jobs import Jobs
@@ -68,16 +68,16 @@ class GatewayMachine(RuleBasedStateMachine):
     @initialize(
         cancel=st.sampled_from([CANCEL, DETACHES, None]),
         shows=st.sampled_from(["client_id", "inputs"]),
-        posts=st.lists(st.tuples(POLICIES, st.sampled_from("ab")), min_size=1, max_size=3),
+        posts=st.lists(st.tuples(POLICIES, st.sampled_from("ab"), st.booleans()), min_size=1, max_size=3),
         accepted=st.booleans(),
     )
-    def open(self, cancel: Any, shows: str, posts: list[tuple[Any, str]], *, accepted: bool) -> None:
+    def open(self, cancel: Any, shows: str, posts: list[tuple[Any, str, bool]], *, accepted: bool) -> None:
         async def begin() -> Game:
             return Game(self.folder, cancel)
 
         self.game, self.shows = self.run(begin()), shows
-        for policy, who in posts:
-            self.accept(policy, 600, who, told=True)
+        for policy, who, failover in posts:
+            self.accept(policy, 600, who, told=True, failover=failover)
         if accepted:  # else few games would come as far as to many polls
             self.work(0, MOST_JOBS, stands=True)
             while self.on.waiting(CREATE):
@@ -104,16 +104,21 @@ class GatewayMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: len(self.ids()) < MOST_JOBS)
     @rule(
-        policy=POLICIES, deadline_s=st.sampled_from([60, 600]), told=st.booleans(), who=st.sampled_from("ab")
+        policy=POLICIES,
+        deadline_s=st.sampled_from([60, 600]),
+        told=st.booleans(),
+        who=st.sampled_from("ab"),
+        failover=st.booleans(),
     )
-    def post(self, policy: Any, deadline_s: int, who: str, *, told: bool) -> None:
-        self.accept(policy, deadline_s, who, told=told)
+    def post(self, policy: Any, deadline_s: int, who: str, *, told: bool, failover: bool) -> None:
+        self.accept(policy, deadline_s, who, told=told, failover=failover)
 
-    def accept(self, policy: Any, deadline_s: int, who: str, *, told: bool) -> None:
+    def accept(self, policy: Any, deadline_s: int, who: str, *, told: bool, failover: bool) -> None:
         request = a_request(
             character=Character(type=CharacterType.IMAGE, url=f"https://media.example/{who}.png"),
             deadline_s=deadline_s,
             on_unknown_submission=policy,
+            routing=RoutingWish(failover=failover),
             webhook=a_webhook() if told else None,
         )
         job_id = self.run(self.on.stage.accept(request))
@@ -255,7 +260,8 @@ class GatewayMachine(RuleBasedStateMachine):
     @rule(which=any_of, word=st.sampled_from(["all", "all", "none", "late", "500", "lost"]))
     def listed(self, which: int, word: str) -> None:
         one = pick(self.on.waiting(LIST), which)
-        rows = [row_of(run, self.shows) for run in self.on.provider.runs.values()]
+        assert one.call is not None
+        rows = [row_of(run, self.shows) for run in self.on.provider.known(one.call)]
         found = {"all": rows, "none": [], "late": rows[:-1]}
         answer = says(200, found[word]) if word in found else says(500) if word == "500" else Lost()
         self.run(self.on.let_go(one, answer))
@@ -310,7 +316,7 @@ class GatewayMachine(RuleBasedStateMachine):
             case "stop":
                 return says(200, {})
             case _:
-                return says(200, [row_of(run, self.shows) for run in provider.runs.values()])
+                return says(200, [row_of(run, self.shows) for run in provider.known(call)])
 
 
 def pick(found: Sequence[T], which: int) -> T:

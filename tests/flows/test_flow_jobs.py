@@ -98,6 +98,10 @@ async def test_the_cost_is_estimated_and_taken_from_the_provider(
     assert untold["cost"]["estimated_usd"] == pytest.approx(price.estimate(30.0) / 1e6)
 
 
+def plans_in(timeline: list[Document]) -> list[Document]:
+    return [entry["plan"] for entry in timeline if entry["kind"] == "plan"]
+
+
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_the_timeline_tells_everything(start_gateway: StartGateway, provider: str) -> None:
     # By a clock that jumps, so that a poll sees it run, however busy the machine.
@@ -118,7 +122,7 @@ async def test_the_timeline_tells_everything(start_gateway: StartGateway, provid
     assert types[:3] == ["job.accepted", "attempt.submitting", "attempt.accepted"]
     assert types[-1] == "job.succeeded"
     assert types.index("job.running") > 2
-    plan = events[0]["data"]["plan"]
+    (plan,) = plans_in(timeline)
     assert [candidate["provider"] for candidate in plan["candidates"]] == [provider]
     assert {one["provider"]: one["code"] for one in plan["left_out"]} == {
         other: "not_requested" for other in PROVIDERS if other != provider
@@ -159,11 +163,15 @@ async def test_the_wish_and_the_exclusion_are_kept(start_gateway: StartGateway) 
     routing = {"providers": list(reversed(PROVIDERS)), "exclude": [PROVIDERS[-1]]}
     job_id = await running.accept(routing=routing)
     assert (await running.ended(job_id))["provider"] == PROVIDERS[-2]
-    (plan,) = [
-        entry["data"]["plan"] for entry in await running.timeline(job_id, "event") if "plan" in entry["data"]
-    ]
+    (plan,) = plans_in(await running.timeline(job_id))
     assert plan["left_out"] == [
-        {"provider": PROVIDERS[-1], "code": "excluded", "reason": "named in routing.exclude", "options": []}
+        {
+            "provider": PROVIDERS[-1],
+            "account": "default",
+            "code": "excluded",
+            "reason": "named in routing.exclude",
+            "options": [],
+        }
     ]
 
 
@@ -173,7 +181,7 @@ async def test_a_provider_without_an_account_is_named_with_what_to_set(start_gat
     reply = await running.client.post("/v1/jobs", json=asked(PROVIDERS[1]))
     assert (reply.status_code, reply.json()["type"]) == (422, "/problems/no-provider")
     assert ADAPTERS[PROVIDERS[1]].spec.key_env in reply.json()["detail"]
-    (plan,) = [entry["data"]["plan"] for entry in await running.timeline(await running.accept(), "event")]
+    (plan,) = plans_in(await running.timeline(await running.accept()))
     assert {one["provider"]: one["code"] for one in plan["left_out"]} == dict.fromkeys(
         PROVIDERS[1:], "not_enabled"
     )
@@ -193,32 +201,11 @@ async def test_what_a_provider_cannot_convey_is_refused_with_the_reason(
     if len(DEAF_TO_LOW) < len(PROVIDERS):
         job_id = await running.accept(**low)
         assert (await running.ended(job_id))["provider"] not in DEAF_TO_LOW
-        plan = (await running.timeline(job_id, "event"))[0]["data"]["plan"]
+        (plan,) = plans_in(await running.timeline(job_id))
         left = {one["provider"]: one for one in plan["left_out"]}[provider]
         assert left["code"] == "cannot_convey"
         assert [one["option"] for one in left["options"]] == ["content_moderation.public_figure_threshold"]
     assert await running.accepted(provider) == 0
-
-
-async def test_what_is_not_kept_yet_is_refused_field_by_field(start_gateway: StartGateway) -> None:
-    running = await start_gateway()
-    wished = {
-        "routing": {"policy": "cheapest", "failover": True, "max_cost_usd": 1},
-        "priority": "high",
-    }
-    problem = (await running.client.post("/v1/jobs", json=asked() | wished)).json()
-    assert (problem["status"], problem["type"]) == (422, "/problems/unsupported-option")
-    assert [error["pointer"] for error in problem["errors"]] == [
-        "/routing/policy",
-        "/routing/failover",
-        "/routing/max_cost_usd",
-        "/priority",
-    ]
-    kept = {
-        "routing": {"policy": "priority", "failover": False},
-        "priority": "normal",
-    }
-    assert (await running.client.post("/v1/jobs", json=asked() | kept)).status_code == 202
 
 
 async def test_the_request_is_shown_with_its_defaults_and_without_the_secret(

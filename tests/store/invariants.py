@@ -15,6 +15,7 @@ from gateway.jobs.transitions import ENDED, TaskKind
 from gateway.storage import tables
 from gateway.storage.postgres import open_server
 from gateway.storage.sqlite import open_engine
+from providers.contract.errors import FINAL
 
 Row = dict[str, Any]
 
@@ -107,9 +108,10 @@ def _check_attempts(name: str, attempts: list[Attempt], state: JobState) -> None
     numbers = [attempt.number for attempt in attempts]
     assert numbers == list(range(1, len(attempts) + 1)), f"{name}: its attempts have the numbers {numbers}"
     for earlier in attempts[:-1]:
-        assert earlier.state is AttemptState.REFUSED or earlier.written_off, (
-            f"{name}: {earlier.id} is {earlier.state}, and another submission followed it"
-        )
+        over = earlier.state in {AttemptState.REFUSED, AttemptState.FAILED} or earlier.written_off
+        assert over, f"{name}: {earlier.id} is {earlier.state}, and another submission followed it"
+        code = None if earlier.error is None or earlier.written_off else earlier.error.code
+        assert code not in FINAL, f"{name}: another submission followed {earlier.id}, which ended with {code}"
     in_doubt = bool(attempts) and attempts[-1].state is AttemptState.UNKNOWN and not attempts[-1].written_off
     held = state.held is not None
     assert held == (in_doubt and not state.status.terminal), f"{name}: held is {held}, in doubt {in_doubt}"

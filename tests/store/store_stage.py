@@ -12,7 +12,7 @@ from random import Random
 from typing import TypeVar
 
 import pytest
-from job_examples import NOW_MS, a_request, a_spec
+from job_examples import NOW_MS, a_request, a_spec, an_adapter
 from msgspec.structs import replace
 from postgres_server import fresh_database
 from sqlalchemy import Connection, Table, select
@@ -22,12 +22,15 @@ from gateway.ids import Ids
 from gateway.jobs.job import Attempt, AttemptState, Job, JobRequest
 from gateway.jobs.transitions import TaskKind
 from gateway.routing.catalogue import Catalogue, Offer
+from gateway.routing.routes import JobRoutes
 from gateway.service.dispatch import Dispatch, JobTask
 from gateway.service.health import Healths, Terms
 from gateway.service.intake import Intake, NewJob
 from gateway.service.jobs import Jobs
 from gateway.service.keys import Keys
+from gateway.service.plans import Planner
 from gateway.service.record import Record, Recorded
+from gateway.settings import Secret
 from gateway.storage import attempts as attempt_rows
 from gateway.storage import jobs as job_rows
 from gateway.storage import tables
@@ -36,6 +39,7 @@ from gateway.storage.postgres import PostgresDatabase
 from gateway.storage.schema import migrate
 from gateway.storage.sealing import Sealer
 from gateway.storage.sqlite import SQLiteDatabase, open_engine
+from gateway.upstream.accounts import Accounts, UpstreamAccount
 
 T = TypeVar("T")
 
@@ -109,6 +113,17 @@ def database_path(database: Database, tmp_path: Path) -> Path:
 A_DAY = Terms(longest_run_ms=86_400_000)
 
 
+def an_account(name: str = "default") -> UpstreamAccount:
+    """Make an account at the made-up provider."""
+    return UpstreamAccount(
+        adapter=an_adapter(),
+        name=name,
+        api_key=Secret("a key for tests"),
+        base_url="https://api.acme.example",
+        options={},
+    )
+
+
 class Stage:
     """The services over one database."""
 
@@ -139,7 +154,7 @@ class Stage:
             self.clock,
             self.ids,
             self.sealer,
-            catalogue=catalogue,
+            planner=Planner(JobRoutes(catalogue=catalogue), Accounts((an_account(),))),
             on_accepted=self.accepted.append,
         )
 

@@ -10,9 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli.screen import printable
-from gateway.service.jobs import DeliveryEntry, EventEntry, ExchangeEntry, TimelineView
+from gateway.service.jobs import DeliveryEntry, EventEntry, ExchangeEntry, PlanEntry, TimelineView
+from gateway.service.plans import PlanView
 
-_STYLES = {EventEntry: "", ExchangeEntry: "dim", DeliveryEntry: "cyan"}
+_STYLES = {PlanEntry: "", EventEntry: "", ExchangeEntry: "dim", DeliveryEntry: "cyan"}
 
 
 def timeline_table(timeline: TimelineView) -> Table:
@@ -30,8 +31,12 @@ def timeline_table(timeline: TimelineView) -> Table:
     return table
 
 
-def _words(entry: EventEntry | ExchangeEntry | DeliveryEntry) -> tuple[str, str]:
+def _words(entry: PlanEntry | EventEntry | ExchangeEntry | DeliveryEntry) -> tuple[str, str]:
     match entry:
+        case PlanEntry():
+            planned = msgspec.json.decode(entry.plan, type=PlanView)
+            first = ", ".join(f"{one.provider}/{one.account}" for one in planned.candidates)
+            return "plan", f"{planned.policy}: {first}; {len(planned.left_out)} left out"
         case EventEntry():
             return entry.type, _note(entry.data)
         case ExchangeEntry():

@@ -490,3 +490,13 @@ def test_a_job_between_two_submissions_can_end(end: str) -> None:
         step = transitions.deadline_passed(job, (WRITTEN_OFF,), now_ms=OVERDUE_MS)
     assert step.job.state.status.terminal
     assert step.job.state.provider_may_bill
+
+
+def test_a_run_that_failed_moves_its_job_on_without_an_end() -> None:
+    over = an_attempt(AttemptState.FAILED, error=ERROR, finished_at_ms=LATER_MS)
+    half_way = replace(RUNNING, progress=0.5)
+    step = transitions.moved_on(half_way, over, error=ERROR, again_at_ms=LATER_MS, then="next")
+    assert step.job == replace(half_way, progress=None), "its rank stays, its progress was the run's"
+    assert (told(step), step.attempt) == (["attempt.failed"], over)
+    assert step.events[0].note["then"] == "next"
+    assert step.follow_ups == (FollowUp(TaskKind.SUBMIT, LATER_MS),)

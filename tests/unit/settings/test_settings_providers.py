@@ -142,3 +142,35 @@ def test_wrong_accounts_are_refused(tmp_path: Path, entry: str, key: str, right:
 def test_accounts_that_are_no_list_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="must be a list of tables"):
         loaded(tmp_path, toml="providers.alpha.accounts = {name = 'a'}")
+
+
+def test_failover_is_set_by_code(tmp_path: Path) -> None:
+    toml = "[providers.alpha.failover]\nrate_limited = 'next'\nunauthorized = 'retry'\n"
+    variable = "MOTION_GATEWAY_PROVIDERS__BETA__FAILOVER__TIMEOUT"
+    settings = loaded(tmp_path, {variable: "give_up"}, toml=toml).settings
+    assert settings.providers["alpha"].failover == {"rate_limited": "next", "unauthorized": "retry"}
+    assert settings.providers["beta"].failover == {"timeout": "give_up"}
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("content_rejected = 'next'", "cannot be set: rejected content that is submitted again can cost the"),
+        ("invalid_media = 'retry'", "cannot be set: the same media is wrong everywhere"),
+        ("submission_unknown = 'next'", "would be paid for twice"),
+        ("rate_limited = 'wait'", "must be give_up, next or retry"),
+        ("rate_limit = 'next'", "is not a setting; the nearest is providers.alpha.failover.rate_limited"),
+    ],
+)
+def test_what_must_not_follow_an_error_is_refused(tmp_path: Path, line: str, told: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        loaded(tmp_path, toml=f"[providers.alpha.failover]\n{line}\n")
+    assert told in str(caught.value)
+    assert "motion-gateway.toml" in str(caught.value)
+
+
+def test_the_policy_and_failover_of_the_gateway(tmp_path: Path) -> None:
+    routing = loaded(tmp_path, toml="[routing]\npolicy = 'fastest'\nfailover = false\n").settings.routing
+    assert (routing.policy, routing.failover) == ("fastest", False)
+    (tmp_path / "motion-gateway.toml").unlink()
+    assert loaded(tmp_path).settings.routing.failover

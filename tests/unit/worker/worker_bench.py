@@ -15,7 +15,10 @@ from store_stage import Stage
 from gateway.jobs.transitions import TaskKind
 from gateway.net import BEFORE_SEND, DIAL, RequestWithheld
 from gateway.routing.catalogue import Catalogue, Offer
+from gateway.routing.conditions import Conditions
+from gateway.routing.failover import Rules
 from gateway.routing.health import Limits
+from gateway.routing.routes import JobRoutes
 from gateway.service.adoption import Adoptions
 from gateway.service.dispatch import JobTask
 from gateway.service.health import Healths, Terms
@@ -139,6 +142,8 @@ class Bench:
         self.catalogue = Catalogue(offers=(Offer(spec=self.account.adapter.spec, account="default"),))
         self.sender = Sender(self.receiver, Lanes(total=1, per_host=1), queue_s=0.01)
         self.spread = 1.0
+        self.rules: Rules = {}
+        self.conditions: Conditions = {}
         self.workers = 0
         self.with_accounts(self.account)
 
@@ -160,8 +165,9 @@ class Bench:
             metrics=self.metrics,
             spread=lambda: self.spread,
         )
-        self.submit = Submit(self.tools, self.catalogue, hold_s=HOLD_S)
-        self.poll = Poll(self.tools)
+        routes = JobRoutes(catalogue=self.catalogue, rules=self.rules, conditions=lambda: self.conditions)
+        self.submit = Submit(self.tools, routes, hold_s=HOLD_S)
+        self.poll = Poll(self.tools, routes)
         self.reconcile = Reconcile(self.tools, Adoptions(stage.database, stage.record, stage.clock))
         self.cancel = Cancel(self.tools)
         self.sweep = Sweep(self.tools)
