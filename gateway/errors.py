@@ -55,6 +55,7 @@ class Refusal(GatewayError):
         detail: what is wrong with this request, in words.
         errors: the places in the body, for 422.
         headers: extra response headers, such as Retry-After.
+        policies: the limits that were reached, shown as `violated-policies`.
     """
 
     def __init__(
@@ -64,9 +65,11 @@ class Refusal(GatewayError):
         *,
         errors: tuple[FieldProblem, ...] = (),
         headers: Mapping[str, str] | None = None,
+        policies: tuple[str, ...] = (),
     ) -> None:
         super().__init__(detail)
         self.slug = slug
         self.detail = detail
         self.errors = errors
         self.headers = dict(headers or {})
+        self.policies = policies

@@ -135,6 +135,10 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: UpstreamError | None = None
     credits: float | None = None
     micro_usd: int | None = None
+    estimated_micro_usd: int | None = None
+    """What it was expected to cost there; None for the job's own estimate."""
+    may_bill: bool = False
+    """It is over for us, but its run may have been billed, and nobody will say so any more."""
 
 
 def latest(attempts: tuple[Attempt, ...]) -> Attempt | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import TypeVar
 
@@ -15,9 +15,12 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway.clock import Clock
 from gateway.ids import KEY, Ids
+from gateway.settings.rates import Rate, parse_rate
 from gateway.storage import keys as key_rows
+from gateway.storage import limits as limit_rows
 from gateway.storage.engine import Database, Operation
 from gateway.storage.keys import KeyRow
+from gateway.storage.limits import OwnerLimits
 from gateway.storage.sealing import Sealer
 
 T = TypeVar("T")
@@ -46,6 +49,8 @@ class Principal(Struct, frozen=True):
     key_id: str
     owner: str
     scopes: frozenset[Scope]
+    rate: Rate | None = None
+    """Of the key itself."""
 
     @property
     def sees(self) -> str | None:
@@ -90,8 +95,24 @@ class Keys:
         self._random_bytes = random_bytes
         self._cache: dict[bytes, tuple[float, Principal]] = {}
 
-    async def create(self, *, name: str, owner: str, scopes: Sequence[Scope]) -> CreatedKey:
-        """Make a key, and its owner when new."""
+    async def create(
+        self,
+        *,
+        name: str,
+        owner: str,
+        scopes: Sequence[Scope],
+        rate: Rate | None = None,
+        limits: Mapping[str, int | None] = {},
+    ) -> CreatedKey:
+        """Make a key, and its owner when new.
+
+        Args:
+            name: what it is for.
+            owner: whose it is.
+            scopes: what it may do.
+            rate: how often it may ask; None leaves that to the settings.
+            limits: `max_in_flight` and `budget_micro_usd` to be set for the owner, who may have other keys.
+        """
         key = PREFIX + base64.urlsafe_b64encode(self._random_bytes(RANDOM_BYTES)).rstrip(b"=").decode()
         row = KeyRow(
             id=self._ids.new(KEY),
@@ -100,11 +121,13 @@ class Keys:
             owner=owner,
             scopes=" ".join(sorted(scopes)),
             created_at_ms=self._clock.now_ms(),
+            rate=None if rate is None else str(rate),
         )
 
         def operation(connection: Connection) -> str | None:
             secret = self._make_owner(connection, owner)
             key_rows.insert_one(connection, row)
+            limit_rows.set_owner(connection, owner, limits)
             return secret
 
         secret = await self._write_owner(operation)
@@ -125,7 +148,9 @@ class Keys:
         if row is None or row.revoked_at_ms is not None:
             self._cache.pop(digest, None)
             return None
-        principal = Principal(row.id, row.owner, frozenset(Scope(word) for word in row.scopes.split()))
+        scopes = frozenset(Scope(word) for word in row.scopes.split())
+        rate = None if row.rate is None else parse_rate(row.rate)
+        principal = Principal(row.id, row.owner, scopes, rate)
         if len(self._cache) >= CACHED_KEYS:
             self._cache.clear()
         self._cache[digest] = (now + CACHED_S, principal)
@@ -134,6 +159,33 @@ class Keys:
     async def all(self) -> list[KeyRow]:
         """Return every key, revoked ones too."""
         return await self._database.read(key_rows.load_all)
+
+    async def limits(self) -> dict[str, OwnerLimits]:
+        """Return the owners that have a limit of their own, by name."""
+        found = await self._database.read(limit_rows.load_limited)
+        return {one.owner: one for one in found}
+
+    async def limit(
+        self, key_id: str, rates: Sequence[Rate | None], limits: Mapping[str, int | None]
+    ) -> bool:
+        """Change limits; a running gateway keeps to them within 10 s. False when there is no such active key.
+
+        Args:
+            key_id: the key.
+            rates: its new rate, or None for none of its own; empty leaves the rate as it is.
+            limits: `max_in_flight` and `budget_micro_usd` to be set for its owner.
+        """
+
+        def operation(connection: Connection) -> bool:
+            owner = key_rows.find_owner(connection, key_id)
+            if owner is None:
+                return False
+            for rate in rates:
+                key_rows.set_rate(connection, key_id, None if rate is None else str(rate))
+            limit_rows.set_owner(connection, owner, limits)
+            return True
+
+        return await self._database.write(operation)
 
     async def count(self) -> int:
         """How many keys are active."""

@@ -7,7 +7,7 @@ commits, or none. A worker's result is fenced: if another claimed its task meanw
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -19,8 +19,9 @@ from gateway.clock import Clock
 from gateway.crash_points import Point, reach
 from gateway.errors import GatewayError, LeaseLost
 from gateway.ids import DELIVERY, MESSAGE, Ids
-from gateway.jobs import history
+from gateway.jobs import history, spend
 from gateway.jobs.job import Attempt, Job
+from gateway.jobs.spend import Money
 from gateway.jobs.transitions import Event, Step, TaskKind
 from gateway.jobs.view import JobView, instant, view
 from gateway.storage import attempts as attempt_rows
@@ -28,6 +29,7 @@ from gateway.storage import deliveries as delivery_rows
 from gateway.storage import events as event_rows
 from gateway.storage import exchanges as exchange_rows
 from gateway.storage import jobs as job_rows
+from gateway.storage import spend as spend_rows
 from gateway.storage import tasks as task_rows
 from gateway.storage.deliveries import Delivery
 from gateway.storage.engine import Database
@@ -50,6 +52,8 @@ class Recorded(Struct, frozen=True, kw_only=True):
     """The attempt that is new or changed."""
     attempt_before: Attempt | None = None
     """What it was; None when it is new, or when there is none."""
+    spent: Mapping[str, Money] = {}
+    """What was added to the ledger, by provider."""
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
@@ -201,7 +205,9 @@ class Record:
         now_ms = self._clock.now_ms()
         after = replace(step.job, sequence=before.sequence + len(step.events))
         previous = _write_attempt(connection, attempts, step.attempt)
+        booked = spend.booked(before, attempts)
         attempts = _with(attempts, step.attempt)
+        spent = spend.difference(booked, spend.booked(after, attempts))
         if not job_rows.save(connection, after, seen=before.sequence):
             raise GatewayError(f"{job_id} changed under its lock")
         event_rows.insert_many(connection, _event_rows(before, after, previous, step, now_ms))
@@ -212,9 +218,12 @@ class Record:
             events=step.events,
             attempt=step.attempt,
             attempt_before=previous,
+            spent=spent,
         )
         self._follow_up(connection, recorded, step)
         self._freeze(connection, recorded, now_ms)
+        day = spend.day_of(before.created_at_ms)
+        spend_rows.add(connection, {(after.owner, day, name): money for name, money in spent.items()})
         reach(Point.RECORD_BEFORE_COMMIT)
         return recorded
 

@@ -89,7 +89,7 @@ class Submit:
             raise LookupError(
                 f"the catalogue offers {candidate.provider}/{candidate.account}, which is not there"
             )
-        attempt = self._attempt(task, account)
+        attempt = self._attempt(task, account, candidate)
         # Built before the intent: what cannot be built was certainly not sent.
         wire = tools.calls.build_submit(account, task.job.request, model, attempt)
         reach(Point.SUBMIT_BEFORE_INTENT)
@@ -123,7 +123,7 @@ class Submit:
         except LeaseLost:
             await persist(lambda: record.transition(task.job.id, withheld), keep_s=math.inf)
 
-    def _attempt(self, task: JobTask, account: UpstreamAccount) -> Attempt:
+    def _attempt(self, task: JobTask, account: UpstreamAccount, candidate: Candidate) -> Attempt:
         return Attempt(
             id=self._tools.ids.new(ATTEMPT),
             job_id=task.job.id,
@@ -133,6 +133,7 @@ class Submit:
             options=account.options,
             state=AttemptState.SUBMITTING,
             started_at_ms=self._tools.clock.now_ms(),
+            estimated_micro_usd=candidate.estimated_micro_usd,
         )
 
     async def _conclude(
