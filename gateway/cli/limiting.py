@@ -26,21 +26,18 @@ def limit_options(command: Command) -> Command:
     """
     rate = click.option(
         "--rate",
-        default=(),
         callback=_rate,
         metavar="N/s|m|h|d",
         help="Requests of the key in an interval, such as 60/m; none: as the settings say.",
     )
     in_flight = click.option(
         "--max-in-flight",
-        default=(),
         callback=_in_flight,
         metavar="N",
         help="Unfinished jobs of the owner; none: as the settings say.",
     )
     budget = click.option(
         "--budget-usd",
-        default=(),
         callback=_budget,
         metavar="N",
         help="What the owner's jobs of one calendar month (UTC) may come to; none: no limit.",
