@@ -43,8 +43,8 @@ async def limited_key(
     )
 
 
-def a_dollar(provider: str = "eachlabs", **changes: object) -> Document:
-    body = asked(provider, **changes)
+def a_dollar(provider: str = "eachlabs") -> Document:
+    body = asked(provider)
     return body | {"reference": body["reference"] | {"duration_s": TWENTY_S}}
 
 
