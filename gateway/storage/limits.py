@@ -53,10 +53,10 @@ _IN_FLIGHT = select(func.count()).select_from(
     select(jobs.c.id)
     .where(jobs.c.owner == bindparam("of_owner"), jobs.c.finished_at_ms.is_(None))
     .limit(bindparam("most"))
-    .subquery()
+    .subquery("bounded")
 )
 _UNFINISHED = select(func.count()).select_from(
-    select(jobs.c.id).where(jobs.c.finished_at_ms.is_(None)).limit(bindparam("most")).subquery()
+    select(jobs.c.id).where(jobs.c.finished_at_ms.is_(None)).limit(bindparam("most")).subquery("bounded")
 )
 
 
