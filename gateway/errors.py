@@ -6,6 +6,7 @@ GatewayError
 ├── StorageUnavailable  the database cannot be used just now; callers are told to come back (503)
 │   └── OutcomeUnknown  the connection broke in a commit: what was to be stored may be, or not
 ├── LeaseLost           another worker holds the task now; what this one learnt is thrown away
+├── BudgetSpent         a job may not be submitted again: its owner's budget leaves too little
 └── Refusal             a request cannot be served; carries the slug of its problem document
 """
 
@@ -38,6 +39,10 @@ class OutcomeUnknown(StorageUnavailable):
 
 class LeaseLost(GatewayError):
     """The task's version moved on: another worker holds it, and this one's result must not be written."""
+
+
+class BudgetSpent(GatewayError):
+    """A further submission would cost more than was reserved for the job, and than the budget leaves."""
 
 
 class FieldProblem(Struct, frozen=True):

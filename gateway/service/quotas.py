@@ -12,7 +12,7 @@ from typing import Final
 from msgspec import Struct
 from sqlalchemy import Connection
 
-from gateway.errors import Refusal
+from gateway.errors import BudgetSpent, Refusal
 from gateway.jobs.job import Job
 from gateway.jobs.spend import booked, day_of, total
 from gateway.storage import limits as limit_rows
@@ -119,6 +119,28 @@ class Room:
         key = job.owner, day_of(job.created_at_ms)[:7]
         if key in self._spent:
             self._spent[key] += total(booked(job, ()))
+
+
+def check_budget(connection: Connection, job: Job, *, more: int) -> None:
+    """See to it that a job which comes to more than its estimate still fits its owner's budget.
+
+    Args:
+        connection: in a transaction that has not written to the ledger yet: owners are locked before it.
+        job: as it stands.
+        more: what is about to be booked besides, micro-USD.
+
+    Raises:
+        BudgetSpent: it does not.
+    """
+    limits = limit_rows.lock_owners(connection, [job.owner], every=False).get(job.owner)
+    if limits is None or limits.budget_micro_usd is None or job.simulated:
+        return
+    day = day_of(job.created_at_ms)
+    if spend_rows.spent_in_month(connection, job.owner, day) + more > limits.budget_micro_usd:
+        budget = usd(limits.budget_micro_usd)
+        raise BudgetSpent(
+            f"{job.owner}'s budget of {budget} for {day[:7]} has no room for another submission"
+        )
 
 
 def refusal(denied: Denied, *, spread: float) -> Refusal:

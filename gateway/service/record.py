@@ -24,6 +24,7 @@ from gateway.jobs.job import Attempt, Job
 from gateway.jobs.spend import Money
 from gateway.jobs.transitions import Event, Step, TaskKind
 from gateway.jobs.view import JobView, instant, view
+from gateway.service.quotas import check_budget
 from gateway.storage import attempts as attempt_rows
 from gateway.storage import deliveries as delivery_rows
 from gateway.storage import events as event_rows
@@ -181,6 +182,8 @@ class Record:
 
         Raises:
             LeaseLost: another worker holds the task now; nothing was written, nothing may be sent.
+            BudgetSpent: the same; the owner's budget has no room for what this job would cost beyond its
+                estimate.
             StorageUnavailable: the same; also while there is no room for what would follow.
         """
 
@@ -188,13 +191,13 @@ class Record:
             job = _locked(connection, claim.subject)
             if not task_rows.still_held(connection, claim):
                 raise _no_longer_held(claim)
-            return self._apply(connection, job, decide)
+            return self._apply(connection, job, decide, buys=True)
 
         recorded = await self._database.write(operation, vital=False)
         self._listener.recorded(recorded)
         return recorded
 
-    def _apply(self, connection: Connection, before: Job, decide: Decide) -> Recorded:
+    def _apply(self, connection: Connection, before: Job, decide: Decide, *, buys: bool = False) -> Recorded:
         job_id = before.id
         attempts = attempt_rows.load_of(connection, [job_id]).get(job_id, ())
         step = decide(before, attempts)
@@ -207,7 +210,8 @@ class Record:
         previous = _write_attempt(connection, attempts, step.attempt)
         booked = spend.booked(before, attempts)
         attempts = _with(attempts, step.attempt)
-        spent = spend.difference(booked, spend.booked(after, attempts))
+        booking = spend.booked(after, attempts)
+        spent = spend.difference(booked, booking)
         if not job_rows.save(connection, after, seen=before.sequence):
             raise GatewayError(f"{job_id} changed under its lock")
         event_rows.insert_many(connection, _event_rows(before, after, previous, step, now_ms))
@@ -222,6 +226,8 @@ class Record:
         )
         self._follow_up(connection, recorded, step)
         self._freeze(connection, recorded, now_ms)
+        if buys and spend.total(booking) > (after.estimated_micro_usd or 0):
+            check_budget(connection, after, more=spend.total(spent))
         day = spend.day_of(before.created_at_ms)
         spend_rows.add(connection, {(after.owner, day, name): money for name, money in spent.items()})
         reach(Point.RECORD_BEFORE_COMMIT)

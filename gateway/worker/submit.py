@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 
 from gateway.crash_points import Point, reach
-from gateway.errors import LeaseLost, OutcomeUnknown
+from gateway.errors import BudgetSpent, LeaseLost, OutcomeUnknown
 from gateway.ids import ATTEMPT
 from gateway.jobs import transitions
 from gateway.jobs.job import LIVE, Attempt, AttemptState, Job, latest
@@ -72,12 +72,7 @@ class Submit:
         planned = plan(task.job.request, self._catalogue)
         if not planned.candidates:
             reasons = "; ".join(f"{one.provider}: {one.reason}" for one in planned.left_out)
-            error = UpstreamError(
-                code=ErrorCode.NO_PROVIDER, message=f"no provider can take it now: {reasons}"
-            )
-            await tools.record.result(
-                task.claim, lambda job, _: transitions.given_up(job, error=error, now_ms=now_ms)
-            )
+            await self._give_up(task, ErrorCode.NO_PROVIDER, f"no provider can take it now: {reasons}")
             return
         await self._submit(task, planned.candidates[0])
 
@@ -98,6 +93,9 @@ class Submit:
         except OutcomeUnknown as error:
             await self._call_off(task, attempt, str(error))
             return
+        except BudgetSpent as error:
+            await self._give_up(task, ErrorCode.INSUFFICIENT_FUNDS, str(error))
+            return
         if not begun.events:  # cancelled meanwhile, or another attempt may be alive
             await tools.record.result(task.claim, self._close)
             return
@@ -108,6 +106,12 @@ class Submit:
         )
         reach(Point.SUBMIT_AFTER_RESPONSE)
         await self._conclude(task, attempt, account, called)
+
+    async def _give_up(self, task: JobTask, code: ErrorCode, message: str) -> None:
+        error, now_ms = UpstreamError(code=code, message=message), self._tools.clock.now_ms()
+        await self._tools.record.result(
+            task.claim, lambda job, _: transitions.given_up(job, error=error, now_ms=now_ms)
+        )
 
     async def _call_off(self, task: JobTask, attempt: Attempt, reason: str) -> None:
         """Take an intent back that may have been stored, while it is certain that nothing was sent."""

@@ -10,7 +10,7 @@ from job_examples import NOW_MS, POLL, a_request, an_attempt
 from sqlalchemy import Connection
 from store_stage import Stage
 
-from gateway.errors import Refusal
+from gateway.errors import BudgetSpent, Refusal
 from gateway.jobs import transitions
 from gateway.jobs.job import Attempt, AttemptState, Job
 from gateway.jobs.transitions import Step
@@ -168,6 +168,27 @@ async def test_the_ledger_follows_a_job_from_its_reserve_to_its_cost(stage: Stag
     assert [(row.provider, row.day, row.jobs, row.reserved_usd) for row in shown.rows] == [
         ("acme", "2027-01-15", 1, 0.000002)
     ]
+
+
+async def test_another_submission_is_not_begun_beyond_the_budget(stage: Stage) -> None:
+    await limited(stage, budget_micro_usd=2 * JOB_COST - 1)
+    job_id = await stage.accept()
+    first = an_attempt(job=await stage.job(job_id))
+    task = await stage.claim()
+    await stage.record.intent(task.claim, lambda job, _: transitions.begin(job, first))
+    await change(
+        stage,
+        job_id,
+        lambda job, found: transitions.written_off(job, found[0], by="operator", now_ms=NOW_MS),
+    )
+    second = an_attempt(number=2, job=await stage.job(job_id))
+    before = await stage.everything()
+    with pytest.raises(BudgetSpent, match=r"alice's budget of \$2.999999 for 2027-01"):
+        await stage.record.intent(task.claim, lambda job, _: transitions.begin(job, second))
+    assert await stage.everything() == before
+    await stage.keys.limit((await stage.keys.all())[0].id, [], {"budget_micro_usd": 2 * JOB_COST})
+    await stage.record.intent(task.claim, lambda job, _: transitions.begin(job, second))
+    assert (await ledger(stage))["acme"] == (1, 2 * JOB_COST, 0)
 
 
 async def test_a_job_that_never_was_submitted_gives_everything_back(stage: Stage) -> None:
