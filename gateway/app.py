@@ -19,6 +19,7 @@ from gateway.api.ops import OpsDesk, ops_routes
 from gateway.api.plans import plan_routes
 from gateway.api.providers import provider_routes
 from gateway.api.semantics import Terms
+from gateway.api.usage import usage_routes
 from gateway.clock import Clock
 from gateway.errors import SettingsError, StorageUnavailable
 from gateway.ids import Ids
@@ -48,9 +49,13 @@ from gateway.service.intake import Intake
 from gateway.service.jobs import Jobs
 from gateway.service.keys import Keys
 from gateway.service.plans import Planner
+from gateway.service.quotas import Quotas
 from gateway.service.record import Record
+from gateway.service.throttle import Throttle
+from gateway.service.usage import Usage
 from gateway.service.wakeup import Wakeup
 from gateway.settings import Settings
+from gateway.settings.rates import parse_rate
 from gateway.storage.store import lock_store, open_store
 from gateway.telemetry import Metrics, Redactor, get_logger
 from gateway.upstream.accounts import Accounts, accounts_of
@@ -168,8 +173,19 @@ class Gateway:
             conditions=self._healths.conditions,
         )
         self._planner = Planner(self.routes, self.accounts)
+        limits, self._spread = settings.limits, spread
+        rate = None if limits.rate is None else parse_rate(limits.rate)
+        self._throttle = Throttle(database, clock, default=rate)
         self._intake = Intake(
-            database, clock, ids, sealer, planner=self._planner, on_accepted=announcer.accepted
+            database,
+            clock,
+            ids,
+            sealer,
+            planner=self._planner,
+            on_accepted=announcer.accepted,
+            quotas=Quotas(max_in_flight=limits.max_in_flight, max_queued=limits.max_queued),
+            on_denied=self.metrics.rate_limited,
+            spread=spread,
         )
         self._jobs = Jobs(database, clock, record)
         self._upstream = open_upstream()
@@ -207,7 +223,13 @@ class Gateway:
 
     def _build_api(self) -> Front:
         settings = self.settings
-        door = Doorkeeper(self.keys, required=settings.auth.required)
+        door = Doorkeeper(
+            self.keys,
+            required=settings.auth.required,
+            throttle=self._throttle,
+            on_denied=self.metrics.rate_limited,
+            spread=self._spread,
+        )
         desk = JobDesk(
             intake=self._intake,
             jobs=self._jobs,
@@ -232,6 +254,7 @@ class Gateway:
                 CallbackDesk(callbacks=self._callbacks, body_timeout_s=settings.server.body_timeout_s)
             ),
             provider_routes(self.catalogue, door),
+            usage_routes(Usage(self.store.database, self.store.clock), door),
             *ops_routes(ops),
         ]
         # A request's id guards nothing, so its randomness need not come from the operating system.

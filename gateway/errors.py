@@ -6,6 +6,7 @@ GatewayError
 ├── StorageUnavailable  the database cannot be used just now; callers are told to come back (503)
 │   └── OutcomeUnknown  the connection broke in a commit: what was to be stored may be, or not
 ├── LeaseLost           another worker holds the task now; what this one learnt is thrown away
+├── BudgetSpent         a job may not be submitted again: its owner's budget leaves too little
 └── Refusal             a request cannot be served; carries the slug of its problem document
 """
 
@@ -40,6 +41,10 @@ class LeaseLost(GatewayError):
     """The task's version moved on: another worker holds it, and this one's result must not be written."""
 
 
+class BudgetSpent(GatewayError):
+    """A further submission would cost more than was reserved for the job, and than the budget leaves."""
+
+
 class FieldProblem(Struct, frozen=True):
     """One wrong place in a request body: a JSON Pointer (RFC 6901) and what is wrong there."""
 
@@ -55,6 +60,7 @@ class Refusal(GatewayError):
         detail: what is wrong with this request, in words.
         errors: the places in the body, for 422.
         headers: extra response headers, such as Retry-After.
+        policies: the limits that were reached, shown as `violated-policies`.
     """
 
     def __init__(
@@ -64,9 +70,11 @@ class Refusal(GatewayError):
         *,
         errors: tuple[FieldProblem, ...] = (),
         headers: Mapping[str, str] | None = None,
+        policies: tuple[str, ...] = (),
     ) -> None:
         super().__init__(detail)
         self.slug = slug
         self.detail = detail
         self.errors = errors
         self.headers = dict(headers or {})
+        self.policies = policies

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, MutableMapping
+from typing import Any, cast
 
+from gateway.api.rate_fields import RATE_FIELDS, REQUESTS, rate_fields
+from gateway.api.replies import AnyRequest
 from gateway.errors import Refusal
 from gateway.service.keys import Keys, Principal, Scope
+from gateway.service.throttle import Taken, Throttle
 
 MAX_KEY_BYTES = 256
 _SCHEME = b"bearer "
+JITTER = 0.1
+"""Part of a wait by which those who were refused together are told to come back at different times."""
 
 #: Who everybody is where the settings ask for no key, which they may on loopback only.
 ANYBODY = Principal("none", "local", frozenset(Scope))
@@ -20,25 +27,56 @@ class Doorkeeper:
     Args:
         keys: knows them.
         required: whether a key is asked for at all.
+        throttle: counts the requests of keys that have a rate.
+        on_denied: told of each request beyond a rate, by policy.
+        spread: random numbers from 0 to 1, for what refused callers are told to wait.
     """
 
-    def __init__(self, keys: Keys, *, required: bool) -> None:
+    def __init__(
+        self,
+        keys: Keys,
+        *,
+        required: bool,
+        throttle: Throttle,
+        on_denied: Callable[[str], None],
+        spread: Callable[[], float],
+    ) -> None:
         self._keys = keys
         self._required = required
+        self._throttle = throttle
+        self._on_denied = on_denied
+        self._spread = spread
 
-    async def admit(self, headers: Iterable[tuple[bytes, bytes]], scope: Scope) -> Principal:
-        """Return who calls.
+    async def admit(self, request: AnyRequest, scope: Scope) -> Principal:
+        """Return who calls, and count the call. What is not let through is not counted.
 
         Args:
-            headers: as ASGI gives them, names in lower case.
+            request: its answer will bear the fields of the key's rate, whatever it is.
             scope: what the route asks for; an operator may do everything.
 
         Raises:
             Refusal: `unauthenticated`, the same for every key that is not good; `forbidden` for a good one
-                without the scope; `bad-header` for more than one key.
+                without the scope; `bad-header` for more than one key; `quota-exceeded` for one that asks too
+                often.
         """
         if not self._required:
             return ANYBODY
+        principal = await self._principal(request.scope["headers"], scope)
+        taken = await self._throttle.take(principal.key_id, principal.rate)
+        if taken is not None:
+            cast("MutableMapping[str, Any]", request.scope)[RATE_FIELDS] = rate_fields(taken)
+            if not taken.admitted:
+                self._on_denied(REQUESTS)
+                raise self._too_often(taken)
+        return principal
+
+    def _too_often(self, taken: Taken) -> Refusal:
+        again_s = math.ceil(taken.reset_s * (1 + JITTER * self._spread()))
+        detail = f"This key may send {taken.rate} requests; the next one is due in {again_s} s."
+        headers = {"Retry-After": str(max(1, again_s))}
+        return Refusal("quota-exceeded", detail, headers=headers, policies=(REQUESTS,))
+
+    async def _principal(self, headers: Iterable[tuple[bytes, bytes]], scope: Scope) -> Principal:
         given = [value for name, value in headers if name == b"authorization"]
         if len(given) > 1:
             raise Refusal("bad-header", "There is more than one Authorization header.")

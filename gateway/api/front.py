@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMappi
 from typing import Any
 
 from gateway.api.problems import problem_body
+from gateway.api.rate_fields import RATE_FIELDS
 from gateway.api.replies import PROBLEM
 from gateway.errors import Refusal
 from gateway.ids import REQUEST, Ids
@@ -70,7 +71,7 @@ class Front:
                 headers = message.get("headers", ())
                 if status in {204, 405}:
                     headers = self._with_allowed(inner, headers)
-                message["headers"] = [*headers, header]
+                message["headers"] = [*headers, *inner.get(RATE_FIELDS, ()), header]
             await send(message)
 
         token = logged_request.set(request_id)

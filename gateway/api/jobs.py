@@ -70,7 +70,8 @@ def job_routes(desk: JobDesk) -> Router:
     @post("/")
     async def create(request: AnyRequest) -> Reply:
         headers: Headers = request.scope["headers"]
-        principal = await desk.door.admit(headers, Scope.JOBS)
+        principal = await desk.door.admit(request, Scope.JOBS)
+        _check_body_headers(headers)
         key = idempotency_key(_values(headers, b"idempotency-key"))
         body, meant = await read_job(request, desk, principal)
         accepted = await desk.intake.accept(
@@ -100,12 +101,12 @@ def job_routes(desk: JobDesk) -> Router:
 
     @get("/{job_id:str}")
     async def read(request: AnyRequest) -> Reply:
-        principal = await desk.door.admit(request.scope["headers"], Scope.JOBS)
+        principal = await desk.door.admit(request, Scope.JOBS)
         return json_reply(await desk.jobs.show(_job_id(request), owner=principal.sees))
 
     @get("/")
     async def page(request: AnyRequest) -> Reply:
-        principal = await desk.door.admit(request.scope["headers"], Scope.JOBS)
+        principal = await desk.door.admit(request, Scope.JOBS)
         query = paging.parse_query(request.scope["query_string"], filters)
         paging.check_order(query, "created_after", "created_before")
         scope = _cursor_scope(principal, query)
@@ -129,18 +130,18 @@ def job_routes(desk: JobDesk) -> Router:
 
     @post("/{job_id:str}/cancel")
     async def cancel(request: AnyRequest) -> Reply:
-        principal = await desk.door.admit(request.scope["headers"], Scope.JOBS)
+        principal = await desk.door.admit(request, Scope.JOBS)
         return json_reply(await desk.jobs.cancel(_job_id(request), owner=principal.sees))
 
     @get("/{job_id:str}/timeline")
     async def timeline(request: AnyRequest) -> Reply:
-        principal = await desk.door.admit(request.scope["headers"], Scope.JOBS)
+        principal = await desk.door.admit(request, Scope.JOBS)
         return json_reply(await desk.jobs.timeline(_job_id(request), owner=principal.sees))
 
     @post("/{job_id:str}/resolve")
     async def resolve(request: AnyRequest) -> Reply:
         headers: Headers = request.scope["headers"]
-        principal = await desk.door.admit(headers, Scope.OPERATOR)
+        principal = await desk.door.admit(request, Scope.OPERATOR)
         _check_body_headers(headers)
         action = resolution(decode_body(_resolve_decoder, await _body(request, desk)))
         return json_reply(await desk.holds.resolve(_job_id(request), action, by=principal.key_id))

@@ -16,6 +16,7 @@ from gateway.api.problems import PROBLEMS
 from gateway.jobs.view import JobView
 from gateway.service.jobs import TimelineView
 from gateway.service.plans import PlanView
+from gateway.service.usage import UsageView
 
 Json = dict[str, object]
 
@@ -64,8 +65,9 @@ IDEMPOTENCY: Json = {
     "description": "1 to 255 visible ASCII characters, quoted or bare. The same key with the same body "
     "answers with the job it made before; kept as long as the job.",
 }
+DAY: Json = {"type": "string", "format": "date"}
 INSTANT: Json = {"type": "string", "format": "date-time"}
-AUTH = ("unauthenticated", "forbidden", "bad-header")
+AUTH = ("unauthenticated", "forbidden", "bad-header", "quota-exceeded")
 STORAGE = ("storage-unavailable",)
 BODY = (
     "bad-request",
@@ -101,6 +103,8 @@ OPERATIONS = (
             "insecure-callback",
             "idempotency-key-reused",
             "no-provider",
+            "spend-limit-reached",
+            "temporary-reduced-capacity",
             *STORAGE,
         ),
     ),
@@ -224,6 +228,20 @@ OPERATIONS = (
         scope="jobs",
         answers=schemas.ProvidersView,
         refusals=AUTH,
+    ),
+    Operation(
+        method="get",
+        path="/v1/usage",
+        id="readUsage",
+        summary="What jobs cost, by owner, day and provider, and what is left of budgets.",
+        scope="jobs",
+        answers=UsageView,
+        parameters=(
+            _query("from", DAY, "The first day (UTC); the first of the month of `to` when left out."),
+            _query("to", DAY, "The last day (UTC), at most 366 days later; today when left out."),
+            _query("owner", {"type": "string"}, "Whose jobs; another owner's, or all, for operators only."),
+        ),
+        refusals=(*AUTH, "validation-failed", *STORAGE),
     ),
     Operation(
         method="get",
@@ -356,6 +374,11 @@ PROBLEM_SCHEMA: Json = {
         "status": {"type": "integer"},
         "detail": {"type": "string"},
         "instance": {"type": "string", "description": "The request's id."},
+        "violated-policies": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "The limits that were reached.",
+        },
         "errors": {
             "type": "array",
             "items": {

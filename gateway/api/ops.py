@@ -49,7 +49,7 @@ def ops_routes(desk: OpsDesk) -> list[HTTPRouteHandler]:
     @get("/metrics")
     async def metrics(request: AnyRequest) -> Reply:
         if not desk.metrics_open:
-            await desk.door.admit(request.scope["headers"], Scope.METRICS)
+            await desk.door.admit(request, Scope.METRICS)
         body, media_type = desk.metrics.render()
         return raw_reply(body, media_type)
 

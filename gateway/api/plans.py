@@ -21,7 +21,7 @@ def plan_routes(desk: JobDesk, planner: Planner, ids: Ids) -> HTTPRouteHandler:
 
     @post("/v1/plan")
     async def plan(request: AnyRequest) -> Reply:
-        principal = await desk.door.admit(request.scope["headers"], Scope.JOBS)
+        principal = await desk.door.admit(request, Scope.JOBS)
         _, meant = await read_job(request, desk, principal)
         # A job posted now would get another id, and so might be dealt another order of the policy `weighted`.
         planned = planner.plan(meant.request, seed=ids.new(JOB))

@@ -12,7 +12,7 @@ import hashlib
 from html import escape
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from gateway.errors import FieldProblem, Refusal
 
@@ -74,6 +74,15 @@ PROBLEMS: dict[str, ProblemType] = {
         "This key may not do that",
         "The key is valid, but does not hold the scope this route needs. Use a key that has the scope, or "
         "ask an operator for one.",
+    ),
+    # How often
+    "quota-exceeded": ProblemType(
+        429,
+        "A limit of this key or its owner is reached",
+        "`violated-policies` names the limit: `requests`, how often the key may ask, or `jobs-in-flight`, "
+        "how many unfinished jobs its owner may have. Nothing was stored. Wait for the seconds in "
+        "Retry-After, or for a job to end, and send the request again. The fields RateLimit-Policy and "
+        "RateLimit show what is left, also on requests that are served.",
     ),
     # Where to
     "not-found": ProblemType(
@@ -185,6 +194,14 @@ PROBLEMS: dict[str, ProblemType] = {
         "A cursor works only as the gateway gave it, with the same key owner and the same filters. Start "
         "again without one.",
     ),
+    "spend-limit-reached": ProblemType(
+        402,
+        "The owner's budget for this month is used up",
+        "What the owner's jobs of this calendar month (UTC) have cost, and may yet, leaves too little for "
+        "this one. Nothing was stored. `GET /v1/usage` shows where it went; what is reserved for runs under "
+        "way comes back when they turn out cheaper or fail unbilled. An operator sets the budget with "
+        "`motion-gateway keys limit`.",
+    ),
     "job-already-finished": ProblemType(
         409,
         "The job has already finished",
@@ -237,6 +254,7 @@ class _Problem(Struct, frozen=True, omit_defaults=True):
     detail: str
     instance: str
     errors: tuple[FieldProblem, ...] = ()
+    violated_policies: tuple[str, ...] = field(name="violated-policies", default=())
 
 
 _encode = msgspec.json.Encoder().encode
@@ -265,6 +283,7 @@ def problem_body(refusal: Refusal, request_id: str) -> bytes:
             detail=refusal.detail if known else row.title,
             instance=request_id,
             errors=refusal.errors,
+            violated_policies=refusal.policies,
         )
     )
 

@@ -19,7 +19,7 @@ def provider_routes(catalogue: Catalogue, door: Doorkeeper) -> HTTPRouteHandler:
 
     @get("/v1/providers")
     async def providers(request: AnyRequest) -> Reply:
-        await door.admit(request.scope["headers"], Scope.JOBS)
+        await door.admit(request, Scope.JOBS)
         return json_reply(shown)
 
     return providers

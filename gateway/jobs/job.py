@@ -22,6 +22,8 @@ Policy = Literal["priority", "cheapest", "fastest", "weighted"]
 
 Priority = Literal["low", "normal", "high"]
 """Which of an owner's waiting jobs goes first."""
+RANKS: Mapping[Priority, int] = {"low": -1, "normal": 0, "high": 1}
+"""What each priority is worth; the highest goes first."""
 
 
 class RoutingWish(Struct, frozen=True, kw_only=True):
@@ -116,7 +118,7 @@ class Job(Struct, frozen=True, kw_only=True):
 
     @property
     def rank(self) -> int:
-        """What its priority is among its owner's jobs; the highest goes first."""
+        """What its priority is among its owner's jobs."""
         return RANKS[self.request.priority]
 
 
@@ -164,7 +166,9 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     credits: float | None = None
     micro_usd: int | None = None
     estimated_micro_usd: int | None = None
-    """By the declared price, before it was submitted."""
+    """What it was expected to cost there; None for the job's own estimate."""
+    may_bill: bool = False
+    """It is over for us, but its run may have been billed, and nobody will say so any more."""
 
 
 def latest(attempts: tuple[Attempt, ...]) -> Attempt | None:

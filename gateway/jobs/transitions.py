@@ -309,7 +309,7 @@ def lost(job: Job, attempt: Attempt, *, now_ms: int) -> Step:
 
 def cancelled_upstream(job: Job, attempt: Attempt, *, now_ms: int, may_bill: bool = False) -> Step:
     """The provider's run is over by a cancel, ours or somebody else's."""
-    after = replace(attempt, state=AttemptState.CANCELLED, finished_at_ms=now_ms)
+    after = replace(attempt, state=AttemptState.CANCELLED, finished_at_ms=now_ms, may_bill=may_bill)
     if job.state.status.terminal:
         changed = job if not may_bill else replace(job, state=replace(job.state, provider_may_bill=True))
         return Step(job=changed, attempt=after, events=(Event(type="attempt.cancelled"),))
@@ -336,7 +336,7 @@ def runs_on(job: Job, attempt: Attempt, *, now_ms: int, poll_at_ms: int) -> Step
 
 def unheard(job: Job, attempt: Attempt, *, now_ms: int, reason: str) -> Step:
     """Nobody will say any more how the run of a job that has ended came out."""
-    after = replace(attempt, state=AttemptState.CANCELLED, finished_at_ms=now_ms)
+    after = replace(attempt, state=AttemptState.CANCELLED, finished_at_ms=now_ms, may_bill=True)
     event = Event(type="attempt.unheard", note={"reason": reason})
     return Step(job=job, attempt=after, events=(event,))
 

@@ -56,6 +56,9 @@ class Announcer:
                 self._metrics.submission_unknown(attempt.provider)
         if job.state.status.terminal and not recorded.before.state.status.terminal:
             self._count_end(job)
+        for provider, money in recorded.spent.items():
+            if money.charged > 0:
+                self._metrics.spent(provider, money.charged)
         how = settled(recorded)
         if how is not None and attempt is not None:
             self._metrics.submission_settled(attempt.provider, how)

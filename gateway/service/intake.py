@@ -20,12 +20,15 @@ from gateway.errors import FieldProblem, OutcomeUnknown, Refusal, StorageUnavail
 from gateway.ids import JOB, Ids
 from gateway.jobs import history
 from gateway.jobs.job import Job, JobRequest, JobState
+from gateway.jobs.spend import Money, booked, day_of
 from gateway.routing.plan import LeftOut, Plan, named, why_nobody
 from gateway.routing.queue import room_of
 from gateway.service.plans import Planner, PlanView
+from gateway.service.quotas import Denied, Quotas, Room, refusal
 from gateway.storage import events as event_rows
 from gateway.storage import jobs as job_rows
 from gateway.storage import queue as queue_rows
+from gateway.storage import spend as spend_rows
 from gateway.storage.batching import Batched
 from gateway.storage.engine import Database
 from gateway.storage.jobs import Kept
@@ -63,6 +66,10 @@ class Accepted(Struct, frozen=True):
     """None when it was accepted before and is replayed."""
 
 
+Stored = Kept | Denied | None
+"""What kept a job from being stored: one that has its key, or a limit; None when it is stored."""
+
+
 class _Prepared(Struct, frozen=True):
     """A job with its rows, written down before it meets others: what cannot be, fails alone."""
 
@@ -83,6 +90,9 @@ class Intake:
         sealer: seals their webhook secrets.
         planner: says who could run them.
         on_accepted: told of each job stored, by model.
+        quotas: limits from the settings; owners' own are in the database.
+        on_denied: told of each job that a limit kept out, by policy.
+        spread: random numbers from 0 to 1, for what refused callers are told to wait.
     """
 
     def __init__(
@@ -94,6 +104,9 @@ class Intake:
         *,
         planner: Planner,
         on_accepted: Callable[[Job], None],
+        quotas: Quotas,
+        on_denied: Callable[[str], None],
+        spread: Callable[[], float],
     ) -> None:
         self._database = database
         self._clock = clock
@@ -101,6 +114,9 @@ class Intake:
         self._sealer = sealer
         self._planner = planner
         self._on_accepted = on_accepted
+        self._quotas = quotas
+        self._on_denied = on_denied
+        self._spread = spread
         self._store = Batched(self._store_batch)
 
     async def accept(self, new: NewJob) -> Accepted:
@@ -108,7 +124,8 @@ class Intake:
 
         Raises:
             Refusal: `no-provider` when none qualifies, `idempotency-key-reused` for another body under a
-                known key.
+                known key; `quota-exceeded`, `spend-limit-reached` or `temporary-reduced-capacity` for a new
+                job beyond a limit.
             StorageUnavailable: it is not known to be stored; the same key may be tried again.
         """
         job_id = self._ids.new(JOB)
@@ -119,9 +136,12 @@ class Intake:
                 raise _nobody(planned)
             return _replayed(kept, new)
         prepared = self._prepare(job_id, new, planned)
-        kept = await self._store(prepared)
-        if kept is not None:
-            return _replayed(kept, new)
+        found = await self._store(prepared)
+        if isinstance(found, Denied):
+            self._on_denied(found.policy)
+            raise refusal(found, spread=self._spread())
+        if found is not None:
+            return _replayed(found, new)
         reach(Point.ACCEPT_AFTER_COMMIT)
         self._on_accepted(prepared.job)
         return Accepted(prepared.job.id, prepared.job)
@@ -157,11 +177,12 @@ class Intake:
         )
         return found[0] if found else None
 
-    async def _store_batch(self, batch: list[_Prepared]) -> list[Kept | None]:
+    async def _store_batch(self, batch: list[_Prepared]) -> list[Stored]:
         doubt = False
         for pause_s in (*PAUSES_S, None):
             try:
-                return await self._database.write(partial(_insert, batch=batch, doubt=doubt), vital=False)
+                insert = partial(_insert, batch=batch, doubt=doubt, quotas=self._quotas)
+                return await self._database.write(insert, vital=False)
             except IntegrityError:
                 # Another replica stored the same key between our look and our insert: look again.
                 if pause_s is None:
@@ -175,12 +196,16 @@ class Intake:
         raise AssertionError("unreachable")
 
 
-def _insert(connection: Connection, *, batch: list[_Prepared], doubt: bool) -> list[Kept | None]:
-    """Store those whose key is free; return, for each, the job that held its key before.
+def _insert(connection: Connection, *, batch: list[_Prepared], doubt: bool, quotas: Quotas) -> list[Stored]:
+    """Store those whose key is free and that no limit keeps out; return, for each, what did.
+
+    The owners are locked before keys are looked for: whoever waited for the lock then sees the job that the
+    other stored under the same key, and is not refused for a place or the money that it has itself.
 
     With `doubt`, some or all may have been stored by an earlier try. A commit that comes through even later
     does no harm: the ids are the same, so that only one of the two can stand.
     """
+    room = Room(connection, (one.job.owner for one in batch), quotas)
     stored = job_rows.find_stored(connection, [one.job.id for one in batch]) if doubt else frozenset[str]()
     keys = {
         (prepared.job.owner, prepared.idempotency_key)
@@ -191,7 +216,7 @@ def _insert(connection: Connection, *, batch: list[_Prepared], doubt: bool) -> l
         (kept.owner, kept.idempotency_key): kept
         for kept in (job_rows.find_kept(connection, sorted(keys)) if keys else ())
     }
-    outcome: list[Kept | None] = []
+    outcome: list[Stored] = []
     fresh: list[_Prepared] = []
     for prepared in batch:
         key = prepared.idempotency_key
@@ -199,8 +224,9 @@ def _insert(connection: Connection, *, batch: list[_Prepared], doubt: bool) -> l
         if prepared.job.id in stored:
             outcome.append(None)
             continue
-        outcome.append(kept)
-        if kept is None:
+        denied = room.take(prepared.job) if kept is None else None
+        outcome.append(kept or denied)
+        if kept is None and denied is None:
             fresh.append(prepared)
             if key is not None:  # the same key twice in one batch: the later replays the earlier
                 owner = prepared.job.owner
@@ -215,6 +241,13 @@ def _insert_fresh(connection: Connection, fresh: list[_Prepared]) -> None:
     job_rows.insert_many(connection, [one.row for one in fresh])
     event_rows.insert_many(connection, [one.event for one in fresh])
     queue_rows.enter(connection, [queue_rows.entry_of(one.job, one.job.created_at_ms) for one in fresh])
+    sums: dict[tuple[str, str, str], Money] = {}
+    for job in (one.job for one in fresh):
+        for provider, money in booked(job, ()).items():
+            key = job.owner, day_of(job.created_at_ms), provider
+            before = sums.get(key, Money())
+            sums[key] = Money(before.jobs + money.jobs, before.reserved + money.reserved)
+    spend_rows.add(connection, sums)
 
 
 def _event_row(job: Job, planned: PlanView) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import TypeVar
 
@@ -16,9 +16,12 @@ from sqlalchemy.exc import IntegrityError
 from gateway.clock import Clock
 from gateway.ids import KEY, Ids
 from gateway.jobs.job import Policy
+from gateway.settings.rates import Rate, parse_rate
 from gateway.storage import keys as key_rows
+from gateway.storage import limits as limit_rows
 from gateway.storage.engine import Database, Operation
 from gateway.storage.keys import KeyRow
+from gateway.storage.limits import OwnerLimits
 from gateway.storage.sealing import Sealer
 
 T = TypeVar("T")
@@ -49,6 +52,8 @@ class Principal(Struct, frozen=True):
     scopes: frozenset[Scope]
     policy: Policy | None = None
     """Of its jobs that choose none."""
+    rate: Rate | None = None
+    """Of the key itself."""
 
     @property
     def sees(self) -> str | None:
@@ -94,9 +99,25 @@ class Keys:
         self._cache: dict[bytes, tuple[float, Principal]] = {}
 
     async def create(
-        self, *, name: str, owner: str, scopes: Sequence[Scope], policy: Policy | None = None
+        self,
+        *,
+        name: str,
+        owner: str,
+        scopes: Sequence[Scope],
+        policy: Policy | None = None,
+        rate: Rate | None = None,
+        limits: Mapping[str, int | None] = {},
     ) -> CreatedKey:
-        """Make a key, and its owner when new; `policy` is for its jobs that choose none."""
+        """Make a key, and its owner when new.
+
+        Args:
+            name: what it is for.
+            owner: whose it is.
+            scopes: what it may do.
+            policy: for its jobs that choose none.
+            rate: how often it may ask; None leaves that to the settings.
+            limits: `max_in_flight` and `budget_micro_usd` to be set for the owner, who may have other keys.
+        """
         key = PREFIX + base64.urlsafe_b64encode(self._random_bytes(RANDOM_BYTES)).rstrip(b"=").decode()
         row = KeyRow(
             id=self._ids.new(KEY),
@@ -106,11 +127,13 @@ class Keys:
             scopes=" ".join(sorted(scopes)),
             created_at_ms=self._clock.now_ms(),
             policy=policy,
+            rate=None if rate is None else str(rate),
         )
 
         def operation(connection: Connection) -> str | None:
             secret = self._make_owner(connection, owner)
             key_rows.insert_one(connection, row)
+            limit_rows.set_owner(connection, owner, limits)
             return secret
 
         secret = await self._write_owner(operation)
@@ -132,7 +155,8 @@ class Keys:
             self._cache.pop(digest, None)
             return None
         scopes = frozenset(Scope(word) for word in row.scopes.split())
-        principal = Principal(row.id, row.owner, scopes, row.policy)
+        rate = None if row.rate is None else parse_rate(row.rate)
+        principal = Principal(row.id, row.owner, scopes, row.policy, rate)
         if len(self._cache) >= CACHED_KEYS:
             self._cache.clear()
         self._cache[digest] = (now + CACHED_S, principal)
@@ -141,6 +165,33 @@ class Keys:
     async def all(self) -> list[KeyRow]:
         """Return every key, revoked ones too."""
         return await self._database.read(key_rows.load_all)
+
+    async def limits(self) -> dict[str, OwnerLimits]:
+        """Return the owners that have a limit of their own, by name."""
+        found = await self._database.read(limit_rows.load_limited)
+        return {one.owner: one for one in found}
+
+    async def limit(
+        self, key_id: str, rates: Sequence[Rate | None], limits: Mapping[str, int | None]
+    ) -> bool:
+        """Change limits; a running gateway keeps to them within 10 s. False when there is no such active key.
+
+        Args:
+            key_id: the key.
+            rates: its new rate, or None for none of its own; empty leaves the rate as it is.
+            limits: `max_in_flight` and `budget_micro_usd` to be set for its owner.
+        """
+
+        def operation(connection: Connection) -> bool:
+            owner = key_rows.find_owner(connection, key_id)
+            if owner is None:
+                return False
+            for rate in rates:
+                key_rows.set_rate(connection, key_id, None if rate is None else str(rate))
+            limit_rows.set_owner(connection, owner, limits)
+            return True
+
+        return await self._database.write(operation)
 
     async def count(self) -> int:
         """How many keys are active."""

@@ -7,7 +7,7 @@ commits, or none. A worker's result is fenced: if another claimed its task meanw
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -19,16 +19,19 @@ from gateway.clock import Clock
 from gateway.crash_points import Point, reach
 from gateway.errors import GatewayError, LeaseLost
 from gateway.ids import DELIVERY, MESSAGE, Ids
-from gateway.jobs import history
+from gateway.jobs import history, spend
 from gateway.jobs.job import Attempt, Job
+from gateway.jobs.spend import Money
 from gateway.jobs.transitions import Event, Step, TaskKind
 from gateway.jobs.view import JobView, instant, view
+from gateway.service.quotas import check_budget
 from gateway.storage import attempts as attempt_rows
 from gateway.storage import deliveries as delivery_rows
 from gateway.storage import events as event_rows
 from gateway.storage import exchanges as exchange_rows
 from gateway.storage import jobs as job_rows
 from gateway.storage import queue as queue_rows
+from gateway.storage import spend as spend_rows
 from gateway.storage import tasks as task_rows
 from gateway.storage.deliveries import Delivery
 from gateway.storage.engine import Database
@@ -51,6 +54,8 @@ class Recorded(Struct, frozen=True, kw_only=True):
     """The attempt that is new or changed."""
     attempt_before: Attempt | None = None
     """What it was; None when it is new, or when there is none."""
+    spent: Mapping[str, Money] = {}
+    """What was added to the ledger, by provider."""
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
@@ -198,6 +203,8 @@ class Record:
 
         Raises:
             LeaseLost: another worker holds the task now; nothing was written, nothing may be sent.
+            BudgetSpent: the same; the owner's budget has no room for what this job would cost beyond its
+                estimate.
             StorageUnavailable: the same; also while there is no room for what would follow.
         """
 
@@ -209,7 +216,7 @@ class Record:
             step = decide(job, attempts)
             later = admit(connection) if step.events else None
             if later is None:
-                return self._carry_out(connection, job, attempts, step)
+                return self._carry_out(connection, job, attempts, step, buys=True)
             task_rows.again(connection, later)
             return None
 
@@ -223,7 +230,13 @@ class Record:
         return self._carry_out(connection, before, attempts, decide(before, attempts))
 
     def _carry_out(
-        self, connection: Connection, before: Job, attempts: tuple[Attempt, ...], step: Step
+        self,
+        connection: Connection,
+        before: Job,
+        attempts: tuple[Attempt, ...],
+        step: Step,
+        *,
+        buys: bool = False,
     ) -> Recorded:
         job_id = before.id
         if not step.events:
@@ -233,7 +246,10 @@ class Record:
         now_ms = self._clock.now_ms()
         after = replace(step.job, sequence=before.sequence + len(step.events))
         previous = _write_attempt(connection, attempts, step.attempt)
+        booked = spend.booked(before, attempts)
         attempts = _with(attempts, step.attempt)
+        booking = spend.booked(after, attempts)
+        spent = spend.difference(booked, booking)
         if not job_rows.save(connection, after, seen=before.sequence):
             raise GatewayError(f"{job_id} changed under its lock")
         event_rows.insert_many(connection, _event_rows(before, after, previous, step, now_ms))
@@ -244,9 +260,14 @@ class Record:
             events=step.events,
             attempt=step.attempt,
             attempt_before=previous,
+            spent=spent,
         )
         self._follow_up(connection, recorded, step)
         self._freeze(connection, recorded, now_ms)
+        if buys and spend.total(booking) > (after.estimated_micro_usd or 0):
+            check_budget(connection, after, more=spend.total(spent))
+        day = spend.day_of(before.created_at_ms)
+        spend_rows.add(connection, {(after.owner, day, name): money for name, money in spent.items()})
         reach(Point.RECORD_BEFORE_COMMIT)
         return recorded
 

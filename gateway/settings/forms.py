@@ -8,6 +8,7 @@ from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from gateway.settings.hosts import host, host_names, is_address, is_loopback, is_name, networks
+from gateway.settings.rates import parse_rate
 
 _VISIBLE: Final = re.compile(r"[!-~]+")
 _ACCOUNT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -141,10 +142,20 @@ def account_name(text: object) -> str:
 
 
 #: Keys whose text must be of a form, by path.
+def rate(text: str) -> str:
+    """Check a rate.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return str(parse_rate(text))
+
+
 FORMS: Final[Mapping[str, Callable[[Any], object]]] = {
     "database": database,
     "server.host": host,
     "server.public_url": base_url,
+    "limits.rate": rate,
     "webhooks.allowed_networks": networks,
     "webhooks.allowed_hosts": host_names,
     "media.allowed_networks": networks,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal
+from types import NoneType, UnionType
+from typing import Any, Final, Literal, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Struct
@@ -110,9 +111,16 @@ def _walk(struct: type[Struct], prefix: str) -> tuple[list[Key], list[str]]:
             leaves += inner
             sections += [path, *deeper]
         else:
-            kind = Secret if kind == Secret | None else kind
-            leaves.append(Key(path=path, type=kind, variable=variable_of(path)))
+            leaves.append(Key(path=path, type=_given(kind), variable=variable_of(path)))
     return leaves, sections
+
+
+def _given(kind: Any) -> Any:
+    """Return what a setting is when it is set: nobody writes None."""
+    optional = get_origin(kind) in {Union, UnionType}
+    kinds = [one for one in get_args(kind) if one is not NoneType] if optional else []
+    # Of texts that may be left out, each has its own form, which says more of what is wrong.
+    return kinds[0] if len(kinds) == 1 and kinds[0] is not str else kind
 
 
 def _provider_keys(spec: Spec, prefix: str) -> list[Key]:

@@ -88,6 +88,20 @@ class Routing(Struct, frozen=True, kw_only=True):
     failed unbilled."""
 
 
+class Limits(Struct, frozen=True, kw_only=True):
+    """What callers may ask for; None is without limit.
+
+    Keys and owners that have a limit of their own (`motion-gateway keys`) keep to that one.
+    """
+
+    rate: str | None = None
+    """Requests of a key in an interval, such as `60/m`: a number, a slash, and s, m, h or d."""
+    max_in_flight: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    """Unfinished jobs of an owner."""
+    max_queued: Annotated[int, Meta(ge=1, le=10_000_000)] | None = None
+    """Unfinished jobs of all owners together; beyond it new ones are answered 503."""
+
+
 class Webhooks(Struct, frozen=True, kw_only=True):
     """Telling receivers what happened, and which receivers may be dialled."""
 
@@ -203,6 +217,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     metrics: Metrics = Metrics()
     jobs: Jobs = Jobs()
     routing: Routing = Routing()
+    limits: Limits = Limits()
     webhooks: Webhooks = Webhooks()
     media: Media = Media()
     worker: Worker = Worker()

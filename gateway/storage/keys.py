@@ -23,6 +23,8 @@ class KeyRow(Struct, frozen=True, kw_only=True):
     revoked_at_ms: int | None = None
     policy: Policy | None = None
     """How the candidates for its jobs are ordered that choose no policy."""
+    rate: str | None = None
+    """Requests in an interval, such as 60/m; None for as many as the settings let any key send."""
 
 
 _INSERT = insert(api_keys)
@@ -33,6 +35,14 @@ _REVOKE = (
     update(api_keys)
     .where(api_keys.c.id == bindparam("key_id"), api_keys.c.revoked_at_ms.is_(None))
     .values(revoked_at_ms=bindparam("at_ms"))
+)
+_SET_RATE = (
+    update(api_keys)
+    .where(api_keys.c.id == bindparam("key_id"), api_keys.c.revoked_at_ms.is_(None))
+    .values(rate=bindparam("new_rate"))
+)
+_ACTIVE_OWNER = select(api_keys.c.owner).where(
+    api_keys.c.id == bindparam("key_id"), api_keys.c.revoked_at_ms.is_(None)
 )
 _OWNER = select(owners.c.sealed_webhook_secret).where(owners.c.name == bindparam("name"))
 _INSERT_OWNER = insert(owners)
@@ -62,6 +72,16 @@ def count_active(connection: Connection) -> int:
 def revoke(connection: Connection, key_id: str, *, at_ms: int) -> bool:
     """Revoke a key; False when there is none, or it was revoked before."""
     return connection.execute(_REVOKE, {"key_id": key_id, "at_ms": at_ms}).rowcount == 1
+
+
+def set_rate(connection: Connection, key_id: str, rate: str | None) -> None:
+    """Give an active key another rate, or none of its own."""
+    connection.execute(_SET_RATE, {"key_id": key_id, "new_rate": rate})
+
+
+def find_owner(connection: Connection, key_id: str) -> str | None:
+    """Return whose an active key is; None when there is no such one."""
+    return connection.execute(_ACTIVE_OWNER, {"key_id": key_id}).scalar_one_or_none()
 
 
 def owner_secret(connection: Connection, owner: str) -> str | None:

@@ -68,6 +68,13 @@ jobs = Table(
         sqlite_where=text("hold_until_ms IS NOT NULL"),
         postgresql_where=text("hold_until_ms IS NOT NULL"),
     ),
+    # For the limit of an owner's jobs in flight.
+    Index(
+        "ix_jobs_unfinished_owner",
+        "owner",
+        sqlite_where=text("finished_at_ms IS NULL"),
+        postgresql_where=text("finished_at_ms IS NULL"),
+    ),
 )
 
 attempts = Table(
@@ -241,6 +248,8 @@ owners = Table(
     Column("name", Text, primary_key=True),
     Column("sealed_webhook_secret", Text, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
+    Column("max_in_flight", Integer),
+    Column("budget_micro_usd", BigInteger),
 )
 
 api_keys = Table(
@@ -254,4 +263,25 @@ api_keys = Table(
     Column("created_at_ms", BigInteger, nullable=False),
     Column("revoked_at_ms", BigInteger),
     Column("policy", String(16)),
+    Column("rate", Text),
+)
+
+limits = Table(
+    "limits",
+    metadata,
+    # How much of its rate a key has used; keys without a rate have no row.
+    Column("key_id", String(40), primary_key=True),
+    Column("arrival_ns", BigInteger, nullable=False),
+)
+
+spend = Table(
+    "spend",
+    metadata,
+    # The sum of what `gateway.jobs.spend` says of each job, on the day (UTC) on which it was accepted.
+    Column("owner", Text, primary_key=True),
+    Column("day", String(10), primary_key=True),
+    Column("provider", Text, primary_key=True),
+    Column("jobs", BigInteger, nullable=False),
+    Column("reserved_micro_usd", BigInteger, nullable=False),
+    Column("charged_micro_usd", BigInteger, nullable=False),
 )

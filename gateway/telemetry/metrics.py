@@ -29,6 +29,8 @@ from gateway.telemetry.labels import (
     OPERATION,
     OTHER,
     OUTCOME,
+    POLICIES,
+    POLICY,
     SETTLED,
     SETTLED_HOW,
     STATUS,
@@ -95,6 +97,7 @@ class Metrics:
         self._http: dict[tuple[str, str], HttpMeter] = {}
         self._declare_jobs()
         self._declare_providers()
+        self._declare_limits()
         self._declare_webhooks()
         self._declare_http()
         self._declare_process()
@@ -161,6 +164,21 @@ class Metrics:
             for how in SETTLED:
                 self._settled.labels(provider, how)
             self._unmapped.labels(provider)
+
+    def _declare_limits(self) -> None:
+        self._limited = self._counter(
+            "rate_limited",
+            "Requests that a limit kept out: requests (of a key), jobs-in-flight and budget (of an owner),"
+            " queue (of all).",
+            "policy",
+        )
+        self._spent = self._counter(
+            "spend_usd", "USD charged, by the providers' word or else by estimate.", "provider"
+        )
+        for policy in POLICIES:
+            self._limited.labels(policy)
+        for provider in self._providers:
+            self._spent.labels(provider)
 
     def _declare_webhooks(self) -> None:
         self._attempts = self._counter(
@@ -257,6 +275,14 @@ class Metrics:
     def submission_settled(self, provider: str, how: str) -> None:
         """Count what became of such a submission; `how` is one of `labels.SETTLED`."""
         self._settled.labels(self._provider(provider), SETTLED_HOW(how)).inc()
+
+    def rate_limited(self, policy: str) -> None:
+        """Count a request that a limit kept out; `policy` is one of `labels.POLICIES`."""
+        self._limited.labels(POLICY(policy)).inc()
+
+    def spent(self, provider: str, micro_usd: int) -> None:
+        """Count what a run was found to have cost."""
+        self._spent.labels(self._provider(provider)).inc(micro_usd / 1_000_000)
 
     def unmapped_status(self, provider: str) -> None:
         """Count a status word that no table has."""

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from gateway.crash_points import Point, reach
-from gateway.errors import LeaseLost, OutcomeUnknown
+from gateway.errors import BudgetSpent, LeaseLost, OutcomeUnknown
 from gateway.ids import ATTEMPT
 from gateway.jobs import transitions
 from gateway.jobs.job import LIVE, Attempt, AttemptState, Job, latest
@@ -86,11 +86,7 @@ class Submit:
             case Wait() as wait:
                 await self._park(task, wait, now_ms)
             case Nobody(reason):
-                message = f"no provider can take it now: {reason}"
-                error = UpstreamError(code=ErrorCode.NO_PROVIDER, message=message)
-                await tools.record.result(
-                    task.claim, lambda job, _: transitions.given_up(job, error=error, now_ms=now_ms)
-                )
+                await self._give_up(task, ErrorCode.NO_PROVIDER, f"no provider can take it now: {reason}")
 
     async def _park(self, task: JobTask, wait: Wait, now_ms: int) -> None:
         """Leave a job that nobody can take just now for later."""
@@ -108,7 +104,7 @@ class Submit:
             raise LookupError(
                 f"the catalogue offers {candidate.provider}/{candidate.account}, which is not there"
             )
-        attempt = self._attempt(task, account, candidate.estimated_micro_usd)
+        attempt = self._attempt(task, account, candidate)
         # Built before the intent: what cannot be built was certainly not sent.
         wire = tools.calls.build_submit(account, task.job.request, model, attempt)
         reach(Point.SUBMIT_BEFORE_INTENT)
@@ -120,6 +116,9 @@ class Submit:
             )
         except OutcomeUnknown as error:
             await self._call_off(task, attempt, str(error))
+            return
+        except BudgetSpent as error:
+            await self._give_up(task, ErrorCode.INSUFFICIENT_FUNDS, str(error))
             return
         if begun is None:
             return  # another took the last slot; this one waits for its turn again
@@ -143,6 +142,12 @@ class Submit:
         due_at_ms = at_ms or self._tools.clock.now_ms() + round(PARKED_S * 1000)
         return Due(claim=task.claim, due_at_ms=due_at_ms, tries=task.claim.tries, memo=task.claim.memo)
 
+    async def _give_up(self, task: JobTask, code: ErrorCode, message: str) -> None:
+        error, now_ms = UpstreamError(code=code, message=message), self._tools.clock.now_ms()
+        await self._tools.record.result(
+            task.claim, lambda job, _: transitions.given_up(job, error=error, now_ms=now_ms)
+        )
+
     async def _call_off(self, task: JobTask, attempt: Attempt, reason: str) -> None:
         """Take an intent back that may have been stored, while it is certain that nothing was sent."""
         withheld = self._withheld(attempt.id, reason, tries=len(task.attempts) + 1)
@@ -157,7 +162,7 @@ class Submit:
         except LeaseLost:
             await persist(lambda: record.transition(task.job.id, withheld), keep_s=math.inf)
 
-    def _attempt(self, task: JobTask, account: UpstreamAccount, estimated_micro_usd: int) -> Attempt:
+    def _attempt(self, task: JobTask, account: UpstreamAccount, candidate: Candidate) -> Attempt:
         return Attempt(
             id=self._tools.ids.new(ATTEMPT),
             job_id=task.job.id,
@@ -167,7 +172,7 @@ class Submit:
             options=account.options,
             state=AttemptState.SUBMITTING,
             started_at_ms=self._tools.clock.now_ms(),
-            estimated_micro_usd=estimated_micro_usd,
+            estimated_micro_usd=candidate.estimated_micro_usd,
         )
 
     async def _conclude(

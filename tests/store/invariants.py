@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, select
 
 from gateway.jobs.history import replay_attempts, replay_state
 from gateway.jobs.job import Attempt, AttemptState, JobRequest, JobState
+from gateway.jobs.spend import Money, book, day_of
 from gateway.jobs.transitions import ENDED, TaskKind
 from gateway.storage import tables
 from gateway.storage.postgres import open_server
@@ -45,10 +46,12 @@ def check_invariants(where: Path | str) -> int:
             tasks.setdefault(row["subject"], set()).add(row["kind"])
             leased = (row["leased_by"] is not None, row["leased_until_ms"] is not None)
             assert leased[0] == leased[1], f"{row['kind']} of {row['subject']}: half a lease, by {leased}"
+        ledger = _rows(connection, "spend")
     for job in jobs:
         of_job = by_job[job["id"]]
         _check_job(job, of_job.get("events", []), of_job.get("attempts", []), tasks.get(job["id"], set()))
         _check_deliveries(job, of_job.get("events", []), of_job.get("deliveries", []), tasks)
+    _check_ledger(ledger, [(job, by_job[job["id"]].get("attempts", [])) for job in jobs])
     return len(jobs)
 
 
@@ -148,6 +151,30 @@ def _check_deliveries(job: Row, events: list[Row], deliveries: list[Row], tasks:
         pending = row["state"] == "pending"
         due = TaskKind.DELIVER in tasks.get(row["id"], set())
         assert pending == due, f"{name}: {row['id']} is {row['state']}; has it a task? {due}"
+
+
+def _check_ledger(ledger: list[Row], jobs: list[tuple[Row, list[Row]]]) -> None:
+    """The ledger is the sum of what its jobs say."""
+    wanted: dict[tuple[str, str, str], Money] = {}
+    for job, attempts in jobs:
+        tried = [msgspec.json.decode(row["document"], type=Attempt) for row in attempts]
+        ended = job["finished_at_ms"] is not None
+        for provider, money in book(
+            job["estimated_micro_usd"], tried, ended=ended, simulated=job["simulated"]
+        ).items():
+            key = job["owner"], day_of(job["created_at_ms"]), provider
+            old = wanted.get(key, Money())
+            wanted[key] = Money(
+                old.jobs + money.jobs, old.reserved + money.reserved, old.charged + money.charged
+            )
+    found = {
+        (row["owner"], row["day"], row["provider"]): Money(
+            row["jobs"], row["reserved_micro_usd"], row["charged_micro_usd"]
+        )
+        for row in ledger
+    }
+    found = {key: money for key, money in found.items() if money != Money() or key in wanted}
+    assert found == wanted, f"the ledger says {found}, the jobs say {wanted}"
 
 
 def _rows(connection: Connection, name: str) -> list[Row]:

@@ -29,6 +29,7 @@ from gateway.service.intake import Intake, NewJob
 from gateway.service.jobs import Jobs
 from gateway.service.keys import Keys
 from gateway.service.plans import Planner
+from gateway.service.quotas import Quotas
 from gateway.service.record import Record, Recorded
 from gateway.settings import Secret
 from gateway.storage import attempts as attempt_rows
@@ -134,6 +135,7 @@ class Stage:
         self.sealer = Sealer("a key for tests")
         self.heard: list[Recorded] = []
         self.accepted: list[Job] = []
+        self.denied: list[str] = []
         self.catalogue = Catalogue(offers=(Offer(spec=a_spec(), account="default"),))
         self.record = Record(database, self.clock, self.ids, self)
         self.jobs = Jobs(database, self.clock, self.record)
@@ -147,8 +149,8 @@ class Stage:
         """Hear, as the record's listener."""
         self.heard.append(recorded)
 
-    def taking(self, catalogue: Catalogue) -> Intake:
-        """Make an intake over another catalogue."""
+    def taking(self, catalogue: Catalogue, quotas: Quotas = Quotas()) -> Intake:  # noqa: B008 - it is frozen
+        """Make an intake over another catalogue, or with limits."""
         return Intake(
             self.database,
             self.clock,
@@ -156,6 +158,9 @@ class Stage:
             self.sealer,
             planner=Planner(JobRoutes(catalogue=catalogue), Accounts((an_account(),))),
             on_accepted=self.accepted.append,
+            quotas=quotas,
+            on_denied=self.denied.append,
+            spread=lambda: 0.0,
         )
 
     def worker(self, holder: str) -> Dispatch:

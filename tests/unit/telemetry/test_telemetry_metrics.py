@@ -14,6 +14,8 @@ from providers.contract.status import JobStatus
 
 EXPECTED = {
     "jobs_accepted_total": {"model"},
+    "rate_limited_total": {"policy"},
+    "spend_usd_total": {"provider"},
     "jobs_finished_total": {"provider", "status", "code"},
     "job_duration_seconds": {"provider", "status"},
     "jobs_in_progress": {"provider", "status"},
@@ -58,6 +60,8 @@ def use_everything(metrics: Metrics, word: str) -> None:
     metrics.provider_request(word, word, word, 0.1)
     metrics.submission_unknown(word)
     metrics.unmapped_status(word)
+    metrics.rate_limited(word)
+    metrics.spent(word, 1)
     metrics.webhook_attempt(word)
     metrics.http(word, word).done(200, 0.001)
 

@@ -1,0 +1,85 @@
+"""Statements on the ledger: what owners' jobs cost, by day and provider, in micro-USD."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+from sqlalchemy import Connection, Insert, bindparam, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from gateway.jobs.spend import Money, month_of
+from gateway.storage.tables import spend
+
+Change = tuple[str, str, str]
+"""Owner, day, provider."""
+
+
+class SpendRow(Struct, frozen=True, kw_only=True):
+    """What is booked for an owner on a day at a provider."""
+
+    owner: str
+    day: str
+    provider: str
+    """Empty for jobs that wait for one."""
+    jobs: int
+    reserved_micro_usd: int
+    charged_micro_usd: int
+
+
+def _adding(dialect: str) -> Insert:
+    """Make the statement that adds to a row, and makes it where there is none."""
+    statement = postgresql.insert(spend) if dialect == "postgresql" else sqlite.insert(spend)
+    added = {
+        name: spend.c[name] + statement.excluded[name]
+        for name in ("jobs", "reserved_micro_usd", "charged_micro_usd")
+    }
+    return statement.on_conflict_do_update(index_elements=["owner", "day", "provider"], set_=added)
+
+
+_ADD = {dialect: _adding(dialect) for dialect in ("sqlite", "postgresql")}
+_SPENT = select(func.sum(spend.c.reserved_micro_usd + spend.c.charged_micro_usd)).where(
+    spend.c.owner == bindparam("of_owner"), spend.c.day.between(bindparam("first"), bindparam("last"))
+)
+_BETWEEN = (
+    select(spend)
+    .where(spend.c.day.between(bindparam("first"), bindparam("last")))
+    .order_by(spend.c.owner, spend.c.day, spend.c.provider)
+)
+_OF_OWNER = _BETWEEN.where(spend.c.owner == bindparam("of_owner"))
+
+
+def add(connection: Connection, changes: Mapping[Change, Money]) -> None:
+    """Add to the ledger; the last thing a transaction does, since it locks rows that many want.
+
+    Args:
+        connection: in the transaction that makes the changes true.
+        changes: what to add, by owner, day and provider; locked in their order, so that none deadlock.
+    """
+    rows = [
+        {
+            "owner": owner,
+            "day": day,
+            "provider": provider,
+            "jobs": money.jobs,
+            "reserved_micro_usd": money.reserved,
+            "charged_micro_usd": money.charged,
+        }
+        for (owner, day, provider), money in sorted(changes.items())
+    ]
+    if rows:
+        connection.execute(_ADD[connection.dialect.name], rows)
+
+
+def spent_in_month(connection: Connection, owner: str, day: str) -> int:
+    """Sum up what an owner was charged, and may yet be, for the jobs of the month that a day is in."""
+    first, last = month_of(day)
+    values = {"of_owner": owner, "first": first, "last": last}
+    return int(connection.execute(_SPENT, values).scalar_one() or 0)
+
+
+def load_between(connection: Connection, *, owner: str | None, first: str, last: str) -> list[SpendRow]:
+    """Read the ledger from the first day to the last; of all owners where none is named."""
+    values = {"first": first, "last": last} | ({} if owner is None else {"of_owner": owner})
+    found = connection.execute(_BETWEEN if owner is None else _OF_OWNER, values)
+    return [SpendRow(**row) for row in found.mappings()]
