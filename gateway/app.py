@@ -6,6 +6,7 @@ import hashlib
 import random
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 
@@ -42,6 +43,7 @@ from gateway.service.intake import Intake
 from gateway.service.jobs import Jobs
 from gateway.service.keys import Keys
 from gateway.service.record import Record
+from gateway.service.run_times import RunTimes
 from gateway.service.wakeup import Wakeup
 from gateway.settings import Settings
 from gateway.storage.store import lock_store, open_store
@@ -62,6 +64,7 @@ from gateway.worker.tools import Tools
 _log = get_logger("gateway.worker")
 
 MEASURE_S = 2.0
+LEARN_S = 3.0
 WAITING_ROOM = 4
 CONNECTIONS = 256
 
@@ -158,6 +161,8 @@ class Gateway:
             database, clock, ids, sealer, catalogue=self.catalogue, on_accepted=announcer.accepted
         )
         self._jobs = Jobs(database, clock, record)
+        polls = {name: provider.polls_per_job for name, provider in settings.providers.items()}
+        self.run_times = RunTimes(database, clock, polls_per_job=polls)
         self._upstream = open_upstream()
         self._sender = open_sender(settings.webhooks)
         self._name = ids.new("wrk")
@@ -183,6 +188,7 @@ class Gateway:
             clock=clock,
             ids=ids,
             metrics=self.metrics,
+            run_times=self.run_times,
             spread=spread,
         )
         self._worker: Worker | None = None
@@ -279,7 +285,10 @@ class Gateway:
         )
         # The name is in tasks.leased_by: who has what, and who had it.
         _log.info("worker.started", worker=self._name, lease_s=settings.lease_s)
-        worker.start([*lanes, deliveries], [(settings.idle_s, sweep), (MEASURE_S, sweep.measure)])
+        worker.start(
+            [*lanes, deliveries],
+            [(settings.idle_s, sweep), (MEASURE_S, sweep.measure), (LEARN_S, self.run_times.renew)],
+        )
         self._worker = worker
 
     async def stop_worker(self) -> None:
@@ -287,6 +296,8 @@ class Gateway:
         if self._worker is not None:
             worker, self._worker = self._worker, None
             await worker.stop()
+            with suppress(StorageUnavailable):  # then the last seconds' runs teach nothing
+                await self.run_times.renew()
 
     async def close(self) -> None:
         """Stop, and let go of everything."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from gateway.settings.forms import base_url
 from gateway.settings.keys import DEFAULT_ACCOUNT, account_path
-from gateway.settings.model import Account, Provider
+from gateway.settings.model import POLLS_PER_JOB, Account, Provider
 from gateway.settings.problems import Problems
 from gateway.settings.secret import Secret
 from gateway.settings.sources import Found
@@ -36,11 +36,13 @@ def build_provider(spec: Spec, found: Found, values: Mapping[str, object], probl
     if enabled is True and not _names(spec, found):
         origin = found[f"{prefix}enabled"].origin
         problems.add(f"{prefix}enabled", origin, f"is true, but there is no account; set {spec.key_env}")
-    scale = values.get(f"{prefix}poll_scale", 1.0)
+    scale = values.get(f"{prefix}poll_scale")
+    polls = values.get(f"{prefix}polls_per_job")
     return Provider(
         enabled=enabled is not False,
         accounts=accounts,
         poll_scale=scale if isinstance(scale, float) else 1.0,
+        polls_per_job=polls if isinstance(polls, float) else POLLS_PER_JOB,
         options=options,
     )
 

@@ -17,6 +17,7 @@ from gateway.settings.secret import Secret
 _DAY_S = 86_400
 
 Count = Annotated[int, Meta(ge=1, le=10_000)]
+POLLS_PER_JOB = 8.0
 Seconds = Annotated[float, Meta(gt=0, le=3600)]
 """A time-out or an interval; never zero, so that nothing spins."""
 
@@ -159,7 +160,10 @@ class Provider(Struct, frozen=True, kw_only=True):
     accounts: tuple[Account, ...] = ()
     """Its credentials; without any the provider is not in use."""
     poll_scale: Annotated[float, Meta(gt=0, le=100)] = 1.0
-    """Factor on all poll times; tests and demos use a small one."""
+    """Factor on all declared poll times, the floor among them; tests and demos use a small one."""
+    polls_per_job: Annotated[float, Meta(ge=2, le=100)] = POLLS_PER_JOB
+    """How often a job is polled on average, once ten of the model's runs there have succeeded: the polls are
+    then placed where those runs ended. More find an end sooner; never more often than the declared floor."""
     options: Mapping[str, str] = {}
     """The adapter's options, those not set at their defaults."""
 

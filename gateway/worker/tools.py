@@ -15,6 +15,7 @@ from gateway.jobs.job import Attempt, AttemptState, Job
 from gateway.jobs.transitions import Step
 from gateway.service.dispatch import Dispatch
 from gateway.service.record import Decide, Record
+from gateway.service.run_times import RunTimes
 from gateway.storage.exchanges import Exchange
 from gateway.telemetry import Metrics, get_logger
 from gateway.upstream.accounts import Accounts
@@ -37,6 +38,7 @@ class Tools(Struct, frozen=True, kw_only=True):
     clock: Clock
     ids: Ids
     metrics: Metrics
+    run_times: RunTimes
     spread: Callable[[], float]
     """A random number from 0 to 1."""
 

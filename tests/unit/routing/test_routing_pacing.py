@@ -19,7 +19,7 @@ STEADY = settings(derandomize=True, database=None, deadline=None)
 
 def after(since_s: float, poll: PollSpec = POLL, **changes: Any) -> float:
     told = {"slow": False, "scale": 1.0, "spread": 0.5, "retry_after_s": None, **changes}
-    return next_poll_s(poll, since_accepted_s=since_s, **told)
+    return next_poll_s(poll, age_s=since_s, **told)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_no_interval_is_below_the_floor() -> None:
 @pytest.mark.parametrize(("spread", "factor"), [(0.0, 0.8), (0.5, 1.0), (1.0, 1.2)])
 def test_jitter_varies_the_interval_either_way(spread: float, factor: float) -> None:
     poll = replace(POLL, jitter=0.2)
-    delay_s = next_poll_s(poll, since_accepted_s=0, slow=False, scale=1, spread=spread, retry_after_s=None)
+    delay_s = next_poll_s(poll, age_s=0, slow=False, scale=1, spread=spread, retry_after_s=None)
     assert delay_s == pytest.approx(10 * factor)
 
 

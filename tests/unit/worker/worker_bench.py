@@ -17,6 +17,7 @@ from gateway.net import BEFORE_SEND, DIAL, RequestWithheld
 from gateway.routing.catalogue import Catalogue, Offer
 from gateway.service.adoption import Adoptions
 from gateway.service.dispatch import JobTask
+from gateway.service.run_times import RunTimes
 from gateway.settings import Secret
 from gateway.settings.model import Webhooks
 from gateway.telemetry import Metrics
@@ -136,6 +137,7 @@ class Bench:
         self.catalogue = Catalogue(offers=(Offer(spec=self.account.adapter.spec, account="default"),))
         self.sender = Sender(self.receiver, Lanes(total=1, per_host=1), queue_s=0.01)
         self.spread = 1.0
+        self.run_times = RunTimes(stage.database, stage.clock)
         self.workers = 0
         self.with_accounts(self.account)
 
@@ -151,6 +153,7 @@ class Bench:
             clock=stage.clock,
             ids=stage.ids,
             metrics=self.metrics,
+            run_times=self.run_times,
             spread=lambda: self.spread,
         )
         self.submit = Submit(self.tools, self.catalogue, hold_s=HOLD_S)
