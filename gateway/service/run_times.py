@@ -7,6 +7,7 @@ renewed in the same step, so a fleet learns together.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Mapping
 
@@ -44,6 +45,7 @@ class RunTimes:
         self._learned: dict[RunKind, Learned] = {}
         self._paces: dict[RunKind, Pace] = {}
         self._read_at_s: float | None = None
+        self._renewing = asyncio.Lock()
 
     def median_s(self, provider: str, model: str, *, simulated: bool = False) -> float | None:
         """Return the run time that half of the runs do not exceed, seconds; None until enough is learned."""
@@ -64,6 +66,10 @@ class RunTimes:
         Raises:
             StorageUnavailable: nothing was lost but time; it is tried again by the next call.
         """
+        async with self._renewing:  # or an older copy could replace a newer
+            await self._renew()
+
+    async def _renew(self) -> None:
         runs, at_ms, now_s = list(self._waiting), self._clock.now_ms(), self._clock.monotonic_s()
 
         def operation(connection: Connection) -> dict[RunKind, Learned]:

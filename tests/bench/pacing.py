@@ -1,9 +1,9 @@
 """When to poll: what the learned pace comes to, against the least possible and against a fixed interval.
 
-Log-normal run times; for each, 20 sets of 50 earlier runs teach, and 10,000 jobs are polled by each. No floor;
-the jitter that adapters declare; tuned to 6 polls a job. The result is mean detection lag times polls per job.
-For `minimum` and `fixed` (half the mean run time) a poll may be any part of one; six whole ones cannot quite be
-as good.
+Log-normal run times; for each, 20 sets of 50 earlier runs teach, and 10,000 jobs are polled by each. No
+floor; the jitter that adapters declare; tuned to 6 polls a job. The result is mean detection lag times polls
+per job. For `minimum` and `fixed` (half the mean run time) a poll may be any part of one; six whole ones
+cannot quite be as good.
 """
 
 from __future__ import annotations
