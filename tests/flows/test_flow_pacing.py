@@ -9,13 +9,13 @@ from gateway.routing.run_times import ENOUGH
 from gateway.storage.tables import tasks
 
 RUN_S = 60.0
-STEP_S = 1.0
+STEP_S = 2.0
 JOBS = ENOUGH + 2
 SETTINGS = {"PROVIDERS__EACHLABS__POLL_SCALE": "1", "PROVIDERS__EACHLABS__POLLS_PER_JOB": "3"}
 
 
 async def one_step(running: RunningGateway, clock: JumpClock) -> None:
-    """Let a second pass, for gateway and provider, and wait until all that is due then is done."""
+    """Let a moment pass, for gateway and provider, and wait until all that is due then is done."""
     clock.jump(STEP_S)
     now_ms = clock.now_ms()
 
