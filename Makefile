@@ -33,7 +33,7 @@ contracts: $(READY) ## who may import whom
 openapi: $(READY) ## fail when openapi/openapi.json is not what the code says
 	@$(BIN)/motion-gateway openapi --check
 
-bench: $(READY) ## ours against bare Litestar, in one run; prints ratios
+bench: $(READY) ## ours against bare Litestar, and poll pacing against theory; prints ratios
 	@$(BIN)/python tests/bench/run.py
 
 storm: $(READY) ## 2,000 jobs on each engine while processes are killed; prints what came of it (10 minutes)

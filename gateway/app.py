@@ -6,6 +6,7 @@ import hashlib
 import random
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 
@@ -27,6 +28,7 @@ from gateway.jobs.transitions import TaskKind
 from gateway.net import DialPolicy, GuardedTransport, parse_policy
 from gateway.registry import Registry
 from gateway.routing.catalogue import Catalogue, Offer
+from gateway.routing.conditions import Conditions
 from gateway.routing.failover import Rules
 from gateway.routing.plan import room_for
 from gateway.routing.routes import JobRoutes
@@ -51,6 +53,7 @@ from gateway.service.keys import Keys
 from gateway.service.plans import Planner
 from gateway.service.quotas import Quotas
 from gateway.service.record import Record
+from gateway.service.run_times import RunTimes
 from gateway.service.throttle import Throttle
 from gateway.service.usage import Usage
 from gateway.service.wakeup import Wakeup
@@ -74,6 +77,7 @@ from gateway.worker.tools import Tools
 _log = get_logger("gateway.worker")
 
 MEASURE_S = 2.0
+LEARN_S = 3.0
 WAITING_ROOM = 4
 CONNECTIONS = 256
 
@@ -170,7 +174,7 @@ class Gateway:
         self.routes = JobRoutes(
             catalogue=self.catalogue,
             rules=failover_rules(settings),
-            conditions=self._healths.conditions,
+            conditions=self._conditions,
         )
         self._planner = Planner(self.routes, self.accounts)
         limits, self._spread = settings.limits, spread
@@ -188,6 +192,8 @@ class Gateway:
             spread=spread,
         )
         self._jobs = Jobs(database, clock, record)
+        polls = {name: provider.polls_per_job for name, provider in settings.providers.items()}
+        self.run_times = RunTimes(database, clock, polls_per_job=polls)
         self._upstream = open_upstream()
         self._sender = open_sender(settings.webhooks)
         self._name = ids.new("wrk")
@@ -216,10 +222,19 @@ class Gateway:
             clock=clock,
             ids=ids,
             metrics=self.metrics,
+            run_times=self.run_times,
             spread=spread,
         )
         self._worker: Worker | None = None
         self.asgi = self._build_api()
+
+    def _conditions(self, model: str) -> Conditions:
+        def run_s(account: tuple[str, str]) -> float | None:
+            found = self.accounts.get(*account)
+            simulated = found is not None and found.simulated
+            return self.run_times.median_s(account[0], model, simulated=simulated)
+
+        return self._healths.conditions(run_s)
 
     def _build_api(self) -> Front:
         settings = self.settings
@@ -323,7 +338,10 @@ class Gateway:
         )
         # The name is in tasks.leased_by: who has what, and who had it.
         _log.info("worker.started", worker=self._name, lease_s=settings.lease_s)
-        worker.start([*lanes, deliveries], [(settings.idle_s, sweep), (MEASURE_S, sweep.measure)])
+        worker.start(
+            [*lanes, deliveries],
+            [(settings.idle_s, sweep), (MEASURE_S, sweep.measure), (LEARN_S, self.run_times.renew)],
+        )
         self._worker = worker
 
     async def stop_worker(self) -> None:
@@ -331,6 +349,8 @@ class Gateway:
         if self._worker is not None:
             worker, self._worker = self._worker, None
             await worker.stop()
+            with suppress(StorageUnavailable):  # then the last seconds' runs teach nothing
+                await self.run_times.renew()
 
     async def close(self) -> None:
         """Stop, and let go of everything."""

@@ -17,7 +17,7 @@ from providers.contract.errors import UpstreamError
 from providers.contract.spec import Spec
 
 
-def no_conditions() -> Conditions:
+def no_conditions(_model: str) -> Conditions:
     """Know nothing of any account."""
     return {}
 
@@ -28,12 +28,12 @@ class JobRoutes(Struct, frozen=True, kw_only=True):
     catalogue: Catalogue
     rules: Rules = {}
     """What settings put in the place of the failover table."""
-    conditions: Callable[[], Conditions] = no_conditions
-    """What is known of the accounts just now."""
+    conditions: Callable[[str], Conditions] = no_conditions
+    """What is known of the accounts just now, for a model."""
 
     def plan(self, request: JobRequest, *, seed: str) -> Plan:
         """Plan a request; `seed` is the job's id."""
-        return plan(request, self.catalogue, self.conditions(), seed=seed)
+        return plan(request, self.catalogue, self.conditions(request.model), seed=seed)
 
     def choose(self, job: Job, attempts: tuple[Attempt, ...]) -> Candidate | Wait | Nobody:
         """Say who is to have a job now, all of whose attempts are over or written off."""

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 
 from gateway.settings.forms import base_url
 from gateway.settings.keys import ACCOUNT_BOUNDS, DEFAULT_ACCOUNT, account_path
-from gateway.settings.model import Account, Provider
+from gateway.settings.model import POLLS_PER_JOB, Account, Provider
 from gateway.settings.problems import Problems
 from gateway.settings.secret import Secret
 from gateway.settings.sources import Found
@@ -41,7 +41,8 @@ def build_provider(spec: Spec, found: Found, values: Mapping[str, object], probl
         origin = found[f"{prefix}enabled"].origin
         problems.add(f"{prefix}enabled", origin, f"is true, but there is no account; set {spec.key_env}")
     failover = _failover(spec, found, values, problems)
-    scale = values.get(f"{prefix}poll_scale", 1.0)
+    scale = values.get(f"{prefix}poll_scale")
+    polls = values.get(f"{prefix}polls_per_job")
     bounds: dict[str, Any] = {
         field: values[path] for field in ACCOUNT_BOUNDS if (path := f"{prefix}{field}") in values
     }
@@ -49,6 +50,7 @@ def build_provider(spec: Spec, found: Found, values: Mapping[str, object], probl
         enabled=enabled is not False,
         accounts=accounts,
         poll_scale=scale if isinstance(scale, float) else 1.0,
+        polls_per_job=polls if isinstance(polls, float) else POLLS_PER_JOB,
         options=options,
         **bounds,
         failover=failover,

@@ -18,6 +18,7 @@ from providers.contract.errors import ErrorCode
 _DAY_S = 86_400
 
 Count = Annotated[int, Meta(ge=1, le=10_000)]
+POLLS_PER_JOB = 8.0
 Seconds = Annotated[float, Meta(gt=0, le=3600)]
 """A time-out or an interval; never zero, so that nothing spins."""
 
@@ -195,7 +196,10 @@ class Provider(Struct, frozen=True, kw_only=True):
     weight: Annotated[float, Meta(gt=0, le=1000)] = 1.0
     """Each account's share of the jobs under the policy `weighted`."""
     poll_scale: Annotated[float, Meta(gt=0, le=100)] = 1.0
-    """Factor on all poll times; tests and demos use a small one."""
+    """Factor on all declared poll times, the floor among them; tests and demos use a small one."""
+    polls_per_job: Annotated[float, Meta(ge=2, le=100)] = POLLS_PER_JOB
+    """How often a job is polled on average, once ten of the model's runs there have succeeded: the polls are
+    then placed where those runs ended. More find an end sooner; never more often than the declared floor."""
     failover: Mapping[ErrorCode, Literal["retry", "next", "give_up"]] = {}
     """What follows an error of this provider, by code (`rate_limited = "next"`), in the place of the table in
     `providers/contract/errors.py`. `retry`: the same account again; `next`: another candidate; `give_up`."""

@@ -242,6 +242,19 @@ exchanges = Table(
     Index("ix_exchanges_job_id", "job_id"),
 )
 
+run_times = Table(
+    "run_times",
+    metadata,
+    Column("provider", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("simulated", Boolean, primary_key=True),
+    # `routing.run_times.Learned`: of the logarithm of seconds.
+    Column("n", Float, nullable=False),
+    Column("mean", Float, nullable=False),
+    Column("m2", Float, nullable=False),
+    Column("updated_at_ms", BigInteger, nullable=False),
+)
+
 owners = Table(
     "owners",
     metadata,

@@ -31,6 +31,8 @@ class Memo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Polls past the job's deadline that failed."""
     asked_ms: int = 0
     """When the provider was last asked, with an answer we could read."""
+    since_ms: int = 0
+    """When the provider held the run back no longer; while it does, the last look. 0: it never did."""
     told: str = ""
     """What the timeline was last told of looks for a lost submission, so that it is told of changes only."""
 

@@ -30,6 +30,7 @@ from gateway.storage.tasks import Due, Memo
 from gateway.telemetry import get_logger
 from gateway.upstream.accounts import UpstreamAccount
 from gateway.upstream.classify import Missing, Seen, Trouble
+from gateway.worker.run_age import age_s, lesson, noted
 from gateway.worker.tools import Tools, exchange, note, nothing, on_attempt, persist
 from providers.contract.normalize import Update
 from providers.contract.status import JobStatus
@@ -102,7 +103,7 @@ class Poll:
         self, task: JobTask, attempt: Attempt, account: UpstreamAccount, update: Update, said: Exchange
     ) -> None:
         tools, now_ms = self._tools, self._tools.clock.now_ms()
-        memo = Memo(asked_ms=now_ms)
+        memo = noted(task.claim.memo, slow=update.slow, now_ms=now_ms)
         if update.status is None:
             tools.metrics.unmapped_status(attempt.provider)
             if update.provider_status != attempt.provider_status:
@@ -126,7 +127,7 @@ class Poll:
         if overdue and not ended:
             await self._overdue(task, attempt, said)
             return
-        due = self._due(task, account, attempt, memo=memo, slow=update.slow)
+        due = self._due(task, account, attempt, memo=memo, update=update)
         if not step.events:
             progress = None if step.job.progress == task.job.progress else step.job.progress
             await tools.dispatch.unchanged(due, progress=progress)
@@ -138,6 +139,7 @@ class Poll:
         await persist(lambda: tools.record.result(task.claim, decide, exchange=said, then=then))
         if ended:
             reach(Point.POLL_AFTER_COMMIT)
+        self._learn(task, attempt, account, update, now_ms)
 
     def _failed_over(self, now_ms: int) -> FailedOver:
         spread = self._tools.spread()
@@ -225,20 +227,56 @@ class Poll:
         )
 
     def _due(
-        self, task: JobTask, account: UpstreamAccount, attempt: Attempt, *, memo: Memo, slow: bool = False
+        self,
+        task: JobTask,
+        account: UpstreamAccount,
+        attempt: Attempt,
+        *,
+        memo: Memo,
+        update: Update | None = None,
     ) -> Due:
         now_ms = self._tools.clock.now_ms()
         poll, scale, spread = account.adapter.spec.poll, account.poll_scale, self._tools.spread()
-        since_s = (now_ms - (attempt.accepted_at_ms or now_ms)) / 1000
         if task.job.state.status.terminal:
+            since_s = (now_ms - (attempt.accepted_at_ms or now_ms)) / 1000
             delay_s = pacing.late_poll_s(poll, since_accepted_s=since_s, scale=scale, spread=spread)
         else:
             delay_s = pacing.next_poll_s(
-                poll, since_accepted_s=since_s, slow=slow, scale=scale, spread=spread, retry_after_s=None
+                poll,
+                age_s=age_s(attempt, memo, now_ms=now_ms),
+                slow=update is not None and update.slow,
+                scale=scale,
+                spread=spread,
+                retry_after_s=None,
+                pace=self._pace(task, account),
+                progress=None if update is None else _risen(task.job, update),
             )
         limit_ms = _limit_ms(task, attempt, account)
         due_at_ms = _by_limit(limit_ms, now_ms, now_ms + round(delay_s * 1000))
         return Due(claim=task.claim, due_at_ms=due_at_ms, memo=memo)
+
+    def _pace(self, task: JobTask, account: UpstreamAccount) -> pacing.Pace | None:
+        """Return what was learned of such runs."""
+        name, model = account.adapter.spec.name, task.job.request.model
+        return self._tools.run_times.pace(name, model, simulated=account.simulated)
+
+    def _learn(
+        self, task: JobTask, attempt: Attempt, account: UpstreamAccount, update: Update, now_ms: int
+    ) -> None:
+        """Have a success, once it is stored, teach how long such runs last."""
+        if update.status is not JobStatus.SUCCEEDED or task.job.state.status.terminal:
+            return
+        run = lesson(
+            account,
+            task.job.request.model,
+            attempt,
+            task.claim.memo,
+            due_at_ms=task.claim.due_at_ms,
+            now_ms=now_ms,
+            pace=self._pace(task, account),
+        )
+        if run is not None:
+            self._tools.run_times.ended(run)
 
     async def _overdue(self, task: JobTask, attempt: Attempt, said: Exchange) -> None:
         """End a job whose last look, at its deadline, found it unfinished; or give up a run beyond that."""
@@ -276,6 +314,12 @@ def _limit_ms(task: JobTask, attempt: Attempt, account: UpstreamAccount) -> int:
 def _by_limit(limit_ms: int, now_ms: int, due_at_ms: int) -> int:
     """Bring a poll forward to the limit, where the provider has the last word."""
     return limit_ms if now_ms < limit_ms < due_at_ms else due_at_ms
+
+
+def _risen(job: Job, update: Update) -> float | None:
+    """Return the progress if it is more than what was last seen: one that stands still tells no speed."""
+    progress = update.progress
+    return None if progress is None or progress <= (job.progress or 0.0) else progress
 
 
 def _detaches(account: UpstreamAccount) -> bool:

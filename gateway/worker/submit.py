@@ -210,7 +210,7 @@ class Submit:
     ) -> Decide:
         match called.outcome:
             case Made(ref):
-                return self._accepted(attempt.id, account, ref)
+                return self._accepted(attempt.id, account, ref, model=task.job.request.model)
             case NotMade() as not_made:
                 answered = called.spoken.status is not None
                 return self._refused(
@@ -221,10 +221,11 @@ class Submit:
             case Unknown(reason):
                 return self._unknown(attempt, reason)
 
-    def _accepted(self, attempt_id: str, account: UpstreamAccount, ref: str) -> Decide:
+    def _accepted(self, attempt_id: str, account: UpstreamAccount, ref: str, *, model: str) -> Decide:
         now_ms = self._tools.clock.now_ms()
         poll, scale = account.adapter.spec.poll, account.poll_scale
-        delay_s = pacing.first_poll_s(poll, scale=scale, spread=self._tools.spread())
+        pace = self._tools.run_times.pace(account.adapter.spec.name, model, simulated=account.simulated)
+        delay_s = pacing.first_poll_s(poll, scale=scale, spread=self._tools.spread(), pace=pace)
         poll_at_ms = now_ms + round(delay_s * 1000)
         return on_attempt(
             attempt_id,

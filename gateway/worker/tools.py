@@ -18,6 +18,7 @@ from gateway.routing.health import Operation
 from gateway.service.dispatch import Dispatch
 from gateway.service.health import Healths
 from gateway.service.record import Decide, Record
+from gateway.service.run_times import RunTimes
 from gateway.storage.exchanges import Exchange
 from gateway.telemetry import Metrics, get_logger
 from gateway.upstream.accounts import Accounts, UpstreamAccount
@@ -43,6 +44,7 @@ class Tools(Struct, frozen=True, kw_only=True):
     clock: Clock
     ids: Ids
     metrics: Metrics
+    run_times: RunTimes
     spread: Callable[[], float]
     """A random number from 0 to 1."""
 

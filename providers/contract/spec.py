@@ -149,12 +149,12 @@ class OptionSpec(Struct, frozen=True, kw_only=True):
 
 
 class PollSpec(Struct, frozen=True, kw_only=True):
-    """When to ask again."""
+    """When to ask again, until its run times are learned; floor and jitter hold ever after."""
 
     first_s: float
     interval_s: float
     later_s: float
-    """The interval once `later_after_s` have passed since the submit."""
+    """The interval once a run is `later_after_s` old."""
     later_after_s: float
     slow_s: float
     """The interval while the provider says a word marked `slow`."""

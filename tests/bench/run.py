@@ -22,6 +22,7 @@ from pathlib import Path
 
 import uvloop
 from load import drive
+from pacing import show as show_pacing
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -107,8 +108,9 @@ async def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each round")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     console = Console()
+    show_pacing(console)  # arithmetic alone; `python tests/bench/pacing.py` prints just this
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as folder, Progress(console=console, transient=True) as progress:
         database = Path(folder, "bench.db")
         task = progress.add_task("storing jobs", total=arguments.jobs)

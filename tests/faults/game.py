@@ -22,6 +22,7 @@ from gateway.routing.routes import JobRoutes
 from gateway.service.adoption import Adoptions
 from gateway.service.dispatch import Dispatch
 from gateway.service.holds import Holds
+from gateway.service.run_times import RunTimes
 from gateway.settings import Secret
 from gateway.storage import tables
 from gateway.storage.sqlite import SQLiteDatabase
@@ -83,6 +84,7 @@ class Worker:
             clock=stage.clock,
             ids=stage.ids,
             metrics=game.metrics,
+            run_times=RunTimes(stage.database, stage.clock),
             spread=lambda: 0.5,
         )
         adoptions = Adoptions(stage.database, stage.record, stage.clock)

@@ -75,6 +75,7 @@ def test_every_setting_can_be_set_by_its_variable(tmp_path: Path) -> None:
         "MOTION_GATEWAY_WORKER__IDLE_S": "0.25",
         "MOTION_GATEWAY_LOGS__FORMAT": "json",
         "MOTION_GATEWAY_PROVIDERS__ALPHA__POLL_SCALE": "0.01",
+        "MOTION_GATEWAY_PROVIDERS__ALPHA__POLLS_PER_JOB": "12",
         "MOTION_GATEWAY_PROVIDERS__ALPHA__OPTIONS__PATH": "legacy",
         "MOTION_GATEWAY_MEDIA__ALLOWED_NETWORKS": "",
     }
@@ -91,6 +92,7 @@ def test_every_setting_can_be_set_by_its_variable(tmp_path: Path) -> None:
     assert settings.worker.idle_s == 0.25
     assert settings.logs.format == "json"
     assert settings.providers["alpha"].poll_scale == 0.01
+    assert (settings.providers["alpha"].polls_per_job, settings.providers["beta"].polls_per_job) == (12, 8)
     assert settings.providers["alpha"].options == {"path": "legacy"}
     assert settings.media.allowed_networks == ()
 

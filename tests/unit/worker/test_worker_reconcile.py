@@ -394,7 +394,9 @@ async def test_a_late_answer_beats_a_look_under_way(stage: Stage) -> None:
     (attempt,) = await stage.attempts(job_id)
 
     async def answered() -> None:
-        await stage.record.transition(job_id, bench.submit._accepted(attempt.id, bench.account, "r-late"))
+        await stage.record.transition(
+            job_id, bench.submit._accepted(attempt.id, bench.account, "r-late", model="act-two")
+        )
 
     bench.provider.meanwhile = answered
     bench.provider.says(page(await bench.ours(job_id)))
@@ -412,7 +414,9 @@ async def test_a_late_answer_to_what_was_written_off_is_kept_and_changes_nothing
     (first,) = await stage.attempts(job_id)
     await bench.work(Reply(201, {"id": "r-2"}))
     before, tasks = await stage.job(job_id), await stage.tasks()
-    await stage.record.transition(job_id, bench.submit._accepted(first.id, bench.account, "r-1"))
+    await stage.record.transition(
+        job_id, bench.submit._accepted(first.id, bench.account, "r-1", model="act-two")
+    )
     first, second = await stage.attempts(job_id)
     assert (first.state, first.ref, second.state, second.ref) == (UNKNOWN, "r-1", ACCEPTED, "r-2")
     assert (await stage.job(job_id)).state == before.state

@@ -22,6 +22,7 @@ from gateway.routing.routes import JobRoutes
 from gateway.service.adoption import Adoptions
 from gateway.service.dispatch import JobTask
 from gateway.service.health import Healths, Terms
+from gateway.service.run_times import RunTimes
 from gateway.settings import Secret
 from gateway.settings.model import Webhooks
 from gateway.telemetry import Metrics
@@ -144,6 +145,7 @@ class Bench:
         self.spread = 1.0
         self.rules: Rules = {}
         self.conditions: Conditions = {}
+        self.run_times = RunTimes(stage.database, stage.clock)
         self.workers = 0
         self.with_accounts(self.account)
 
@@ -163,9 +165,12 @@ class Bench:
             clock=stage.clock,
             ids=stage.ids,
             metrics=self.metrics,
+            run_times=self.run_times,
             spread=lambda: self.spread,
         )
-        routes = JobRoutes(catalogue=self.catalogue, rules=self.rules, conditions=lambda: self.conditions)
+        routes = JobRoutes(
+            catalogue=self.catalogue, rules=self.rules, conditions=lambda _model: self.conditions
+        )
         self.submit = Submit(self.tools, routes, hold_s=HOLD_S)
         self.poll = Poll(self.tools, routes)
         self.reconcile = Reconcile(self.tools, Adoptions(stage.database, stage.record, stage.clock))
