@@ -56,7 +56,7 @@ def chosen(text: str, wish: dict[str, Any], *, rules: Rules | None = None, known
     routes = JobRoutes(
         catalogue=CATALOGUE,
         rules=rules or {},
-        conditions=lambda: {(name, "default"): one for name, one in (known or {}).items()},
+        conditions=lambda _model: {(name, "default"): one for name, one in (known or {}).items()},
     )
     job = a_job(request=a_request(routing=RoutingWish(**{"failover": True, **wish})))
     match routes.choose(job, had(text)):
@@ -148,7 +148,7 @@ def test_what_follows(
     )
     routes = JobRoutes(
         catalogue=Catalogue(offers=offers),
-        conditions=lambda: {(name, "default"): one for name, one in known.items()},
+        conditions=lambda _model: {(name, "default"): one for name, one in known.items()},
     )
     job = a_job(request=a_request(routing=RoutingWish(**{"failover": True, **wish})))
     *earlier, over = had(attempts)
