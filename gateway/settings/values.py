@@ -11,8 +11,10 @@ from msgspec.inspect import (
     FloatType,
     IntType,
     LiteralType,
+    NoneType,
     StrType,
     Type,
+    UnionType,
     VarTupleType,
     type_info,
 )
@@ -34,13 +36,21 @@ def convert(value: object, kind: Any, *, text: bool) -> object:
     Raises:
         ValueError: it is something else or out of range; the text says what would be right.
     """
-    info = type_info(kind)
+    info = _given(type_info(kind))
     try:
         read = _read(value, info) if text and isinstance(value, str) else value
         return msgspec.convert(read, kind)
     except (msgspec.ValidationError, LookupError, ValueError):
         # The library's own words may hold the value; ours never do.
         raise ValueError(f"must be {expected(info)}") from None
+
+
+def _given(info: Type) -> Type:
+    """What a value is that is given at all: None is never written, it is what stands without one."""
+    if not isinstance(info, UnionType):
+        return info
+    (given,) = (one for one in info.types if not isinstance(one, NoneType))
+    return given
 
 
 def expected(info: Type) -> str:

@@ -22,7 +22,7 @@ FREE = BillingSpec(failures_free=True, source=SOURCE)
 CATALOGUE = Catalogue(offers=tuple(Offer(spec=a_spec(name), account="default") for name in "abc"))
 CODES = {
     "limited": ErrorCode.RATE_LIMITED,
-    "key": ErrorCode.UNAUTHORIZED,
+    "slow": ErrorCode.TIMEOUT,
     "broken": ErrorCode.PROVIDER_ERROR,
     "rejected": ErrorCode.CONTENT_REJECTED,
 }
@@ -82,10 +82,10 @@ def chosen(text: str, wish: dict[str, Any], *, rules: Rules | None = None, known
         ("a:limited b:limited", {}, {}, "c"),
         ("a:limited b:limited c:limited", {}, {}, "a"),
         ("a:limited b:limited c:limited a:limited", {}, {}, "b"),
-        ("a:key b:limited c:limited", {}, {}, "b"),
-        ("a:key b:key c:key", {}, {}, "nobody"),
+        ("a:slow b:limited c:limited", {}, {}, "b"),
+        ("a:slow b:slow c:slow", {}, {}, "nobody"),
         ("a:limited", {"failover": False}, {}, "a"),
-        ("a:key", {"failover": False}, {}, "nobody"),
+        ("a:slow", {"failover": False}, {}, "nobody"),
         ("a:limited", {"failover": False}, {"a": PAUSED}, "wait 9"),
         ("a:withheld", {}, {}, "a"),
         ("a:failed:broken", {}, {}, "b"),
@@ -106,9 +106,9 @@ def test_turns(*, attempts: str, wish: dict[str, Any], known: Known, turn: str) 
 
 def test_settings_take_an_account_out_of_its_turn_or_keep_it_in() -> None:
     out: Rules = {("a", ErrorCode.RATE_LIMITED): "next"}
-    kept: Rules = {("a", ErrorCode.UNAUTHORIZED): "retry"}
+    kept: Rules = {("a", ErrorCode.TIMEOUT): "retry"}
     assert chosen("a:limited b:limited c:limited", {}, rules=out) == "b"
-    assert chosen("a:key b:limited c:limited", {}, rules=kept) == "a"
+    assert chosen("a:slow b:limited c:limited", {}, rules=kept) == "a"
 
 
 ONE = {"providers": ("a",)}
@@ -123,10 +123,10 @@ ONE = {"providers": ("a",)}
         ("a:limited b:limited c:limited a:limited", {}, True, {}, Choice.NEXT),
         ("a:limited", ONE, True, {}, Choice.RETRY),
         ("a:limited", {"failover": False}, True, {}, Choice.RETRY),
-        ("a:key", ONE, True, {}, Choice.GIVE_UP),
-        ("a:key", {}, True, {}, Choice.NEXT),
-        ("a:key", {}, True, {"b": PAUSED, "c": PAUSED}, Choice.RETRY),
-        ("a:limited b:key", {"providers": ("a", "b")}, True, {}, Choice.RETRY),
+        ("a:slow", ONE, True, {}, Choice.GIVE_UP),
+        ("a:slow", {}, True, {}, Choice.NEXT),
+        ("a:slow", {}, True, {"b": PAUSED, "c": PAUSED}, Choice.RETRY),
+        ("a:limited b:slow", {"providers": ("a", "b")}, True, {}, Choice.RETRY),
         ("a:rejected", {}, True, {}, Choice.GIVE_UP),
         ("a:failed:rejected", {}, True, {}, Choice.GIVE_UP),
         ("a:failed:broken", {}, True, {}, Choice.NEXT),

@@ -15,10 +15,16 @@ from providers.contract.errors import DECISIONS, FINAL, ErrorCode, UpstreamError
 from providers.contract.spec import BillingSpec, Spec
 
 STEADY = settings(derandomize=True, database=None, deadline=None)
-RETRIED = {ErrorCode.RATE_LIMITED, ErrorCode.PROVIDER_UNAVAILABLE}
+RETRIED = {
+    ErrorCode.RATE_LIMITED,
+    ErrorCode.PROVIDER_UNAVAILABLE,
+    ErrorCode.UNAUTHORIZED,
+    ErrorCode.INSUFFICIENT_FUNDS,
+}
 RULES: list[Rule | None] = [None, "retry", "next", "give_up"]
 FREE = BillingSpec(failures_free=True, source=SOURCE)
-LIMITED, BROKEN, KEY = ErrorCode.RATE_LIMITED, ErrorCode.PROVIDER_ERROR, ErrorCode.UNAUTHORIZED
+LIMITED, BROKEN, SLOW = ErrorCode.RATE_LIMITED, ErrorCode.PROVIDER_ERROR, ErrorCode.TIMEOUT
+KEY = ErrorCode.UNAUTHORIZED
 REFUSED, NOT_MADE, FAILED = Outcome.REFUSED, Outcome.NOT_MADE, Outcome.FAILED
 RETRY, NEXT, GIVE_UP = Choice.RETRY, Choice.NEXT, Choice.GIVE_UP
 
@@ -46,10 +52,12 @@ def test_where_there_is_nobody_else_only_what_passes_by_itself_is_submitted_agai
         (LIMITED, REFUSED, "give_up", True, True, GIVE_UP),
         (ErrorCode.PROVIDER_UNAVAILABLE, NOT_MADE, None, True, True, NEXT),
         (ErrorCode.PROVIDER_UNAVAILABLE, NOT_MADE, None, False, False, RETRY),
+        (SLOW, REFUSED, None, True, True, NEXT),
+        (SLOW, REFUSED, None, False, True, RETRY),
+        (SLOW, REFUSED, None, False, False, GIVE_UP),
+        (SLOW, REFUSED, "retry", False, False, RETRY),
         (KEY, REFUSED, None, True, True, NEXT),
-        (KEY, REFUSED, None, False, True, RETRY),
-        (KEY, REFUSED, None, False, False, GIVE_UP),
-        (KEY, REFUSED, "retry", False, False, RETRY),
+        (KEY, REFUSED, None, False, False, RETRY),
         (BROKEN, FAILED, None, True, True, NEXT),
         (BROKEN, FAILED, None, False, True, RETRY),
         (BROKEN, FAILED, None, False, False, GIVE_UP),
@@ -158,7 +166,7 @@ def test_what_may_be_billed_is_counted(attempt: Attempt, spec: Spec | None, bill
     ("attempt", "again"),
     [
         (an_attempt(AttemptState.REFUSED, error=error(LIMITED)), True),
-        (an_attempt(AttemptState.REFUSED, error=error(KEY)), False),
+        (an_attempt(AttemptState.REFUSED, error=error(SLOW)), False),
         (an_attempt(AttemptState.REFUSED), True),
         (an_attempt(AttemptState.FAILED, error=error(LIMITED)), False),
         (an_attempt(AttemptState.UNKNOWN, written_off=True), True),
@@ -170,6 +178,6 @@ def test_who_may_have_a_job_once_more(attempt: Attempt, *, again: bool) -> None:
 
 
 def test_settings_say_who_may_have_a_job_once_more() -> None:
-    locked, limited = (an_attempt(AttemptState.REFUSED, error=error(code)) for code in (KEY, LIMITED))
-    assert allows_again(locked, {("acme", KEY): "retry"})
+    locked, limited = (an_attempt(AttemptState.REFUSED, error=error(code)) for code in (SLOW, LIMITED))
+    assert allows_again(locked, {("acme", SLOW): "retry"})
     assert not allows_again(limited, {("acme", LIMITED): "next"})

@@ -113,9 +113,10 @@ def test_base_urls_that_are_refused_without_being_shown(tmp_path: Path, url: str
 @pytest.mark.parametrize(
     ("entry", "key", "right"),
     [
-        ("{api_key = 'sk-a', max_in_flight = 3}", "accounts[0].max_in_flight", "not supported yet"),
-        ("{api_key = 'sk-a', submits_per_second = 3}", "accounts[0].submits_per_second", "not supported yet"),
-        ("{api_key = 'sk-a', weight = 3}", "accounts[0].weight", "not supported yet"),
+        ("{api_key = 'sk-a', max_in_flight = 0}", "accounts.default.max_in_flight", "from 1"),
+        ("{api_key = 'sk-a', max_in_flight = '3'}", "accounts.default.max_in_flight", "a whole number"),
+        ("{api_key = 'sk-a', submits_per_second = -1}", "accounts.default.submits_per_second", "above 0"),
+        ("{api_key = 'sk-a', weight = 0}", "accounts.default.weight", "above 0"),
         ("{api_key = 'sk-a', simulated = true}", "accounts[0].simulated", "is not a setting"),
         ("{api_kye = 'sk-a'}", "accounts[0].api_kye", "the nearest is api_key"),
         ("{api_key = 'sk-a', name = 'a.b'}", "accounts[0].name", "letters, digits"),
@@ -174,3 +175,14 @@ def test_the_policy_and_failover_of_the_gateway(tmp_path: Path) -> None:
     assert (routing.policy, routing.failover) == ("fastest", False)
     (tmp_path / "motion-gateway.toml").unlink()
     assert loaded(tmp_path).settings.routing.failover
+
+
+def test_bounds_are_each_accounts_own_else_those_of_its_provider(tmp_path: Path) -> None:
+    toml = (
+        "[providers.alpha]\nmax_in_flight = 7\n"
+        "accounts = [{api_key = 'sk-a', weight = 2.5}, {name = 'b', api_key = 'sk-b', max_in_flight = 1}]\n"
+    )
+    environ = {"MOTION_GATEWAY_PROVIDERS__ALPHA__SUBMITS_PER_SECOND": "2"}
+    first, second = loaded(tmp_path, environ, toml=toml).settings.providers["alpha"].accounts
+    assert (first.max_in_flight, first.weight, first.submits_per_second) == (7, 2.5, 2.0)
+    assert (second.max_in_flight, second.weight, second.submits_per_second) == (1, 1.0, 2.0)

@@ -25,6 +25,9 @@ EXPECTED = {
     "submissions_unknown_total": {"provider"},
     "submissions_settled_total": {"provider", "how"},
     "unmapped_status_total": {"provider"},
+    "slots_in_use": {"provider", "account"},
+    "slots_limit": {"provider", "account"},
+    "breaker_open": {"provider", "account", "operation"},
     "poll_lag_seconds": set(),
     "detection_lag_seconds": set(),
     "webhook_attempts_total": {"outcome"},
@@ -61,6 +64,8 @@ def use_everything(metrics: Metrics, word: str) -> None:
     metrics.submission_unknown(word)
     metrics.unmapped_status(word)
     metrics.rate_limited(word)
+    metrics.set_slots("alpha", "default", 2, 3)
+    metrics.set_shut("alpha", "default", "submit", shut=True)
     metrics.spent(word, 1)
     metrics.webhook_attempt(word)
     metrics.http(word, word).done(200, 0.001)

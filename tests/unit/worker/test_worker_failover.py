@@ -181,7 +181,7 @@ async def test_who_can_take_nothing_just_now_is_passed_over_or_waited_for(stage:
     await bench.work()
     assert ("submit", 7000) in await stage.tasks()
     bench.conditions = {}
-    await bench.after(7, RUNNING, Reply(201, {"id": "r-2"}))
+    await bench.after(7, Reply(201, {"id": "r-2"}), RUNNING)
     assert await tried(bench, second) == [("default", "accepted")]
 
 
