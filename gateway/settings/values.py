@@ -50,7 +50,7 @@ def _given(info: Type) -> Type:
     if not isinstance(info, UnionType):
         return info
     (given,) = (one for one in info.types if not isinstance(one, NoneType))
-    return given
+    return info if isinstance(given, StrType) else given  # what a text must be is said by its form
 
 
 def expected(info: Type) -> str:
