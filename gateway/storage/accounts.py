@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from sqlalchemy import Connection, bindparam, func, insert, or_, select, text, update
+from sqlalchemy import Connection, bindparam, func, or_, select, text, update
 
 from gateway.routing.health import WELL, Health
 from gateway.storage.tables import LIVE, accounts, attempts
@@ -17,7 +17,11 @@ _OF = (accounts.c.provider == bindparam("of_provider"), accounts.c.account == bi
 _ALL = select(accounts.c.provider, accounts.c.account, accounts.c.health)
 _ONE = select(accounts.c.health).where(*_OF)
 _LOCK = _ONE.with_for_update()
-_INSERT = insert(accounts)
+# Both engines read this, and of two who look for the first time at once one waits for the other.
+_FIRST = text(
+    "INSERT INTO accounts (provider, account, health) VALUES (:of_provider, :of_account, '{}')"
+    " ON CONFLICT DO NOTHING"
+)
 _SAVE = update(accounts).where(*_OF).values(health=bindparam("new_health"))
 _IN_FLIGHT = (
     select(func.count())
@@ -48,17 +52,12 @@ def load(connection: Connection, account: Account) -> Health:
 
 
 def lock(connection: Connection, account: Account) -> Health:
-    """Read how an account fares, and let nobody else decide by it until this transaction ends.
-
-    Raises:
-        IntegrityError: somebody else looked at it for the first time just now; it may be tried again.
-    """
+    """Read how an account fares, and let nobody else decide by it until this transaction ends."""
     found = connection.execute(_LOCK, _named(account)).scalar_one_or_none()
-    if found is not None:
-        return _decode(found)
-    provider, name = account
-    connection.execute(_INSERT, {"provider": provider, "account": name, "health": "{}"})
-    return WELL
+    if found is None:
+        connection.execute(_FIRST, _named(account))
+        found = connection.execute(_LOCK, _named(account)).scalar_one()
+    return _decode(found)
 
 
 def save(connection: Connection, account: Account, health: Health) -> None:

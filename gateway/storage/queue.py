@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import Connection, and_, bindparam, func, insert, literal_column, select, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, literal_column, select, text, update
 
 from gateway.jobs.job import Job
 from gateway.jobs.transitions import TaskKind
@@ -21,7 +21,8 @@ _SERVED = ""
 
 _TURN = select(tables.turns.c.turn).where(tables.turns.c.owner == bindparam("of_owner"))
 _TAKE = _TURN.with_for_update()
-_FIRST = insert(tables.turns)
+# Both engines read this, and of two who come first at once one waits for the other.
+_FIRST = text("INSERT INTO turns (owner, turn) VALUES (:of_owner, 0) ON CONFLICT DO NOTHING")
 _LAST = update(tables.turns).where(tables.turns.c.owner == bindparam("of_owner"))
 _SET = _LAST.values(turn=bindparam("new_turn"))
 _SERVE = _LAST.where(tables.turns.c.turn < bindparam("new_turn")).values(turn=bindparam("new_turn"))
@@ -89,7 +90,7 @@ def enter(connection: Connection, entries: Sequence[Entry]) -> None:
     """Let jobs wait, each owner's in the order given.
 
     Raises:
-        IntegrityError: a job waits already; or two met at an owner's first job, and it may be tried again.
+        IntegrityError: a job waits already.
     """
     served = connection.execute(_TURN, {"of_owner": _SERVED}).scalar_one()
     by_owner: dict[str, list[Entry]] = {}
@@ -97,12 +98,12 @@ def enter(connection: Connection, entries: Sequence[Entry]) -> None:
         by_owner.setdefault(entry.owner, []).append(entry)
     rows: list[dict[str, object]] = []
     for owner in sorted(by_owner):  # locks are taken in one order
-        found = connection.execute(_TAKE, {"of_owner": owner}).scalar_one_or_none()
-        numbers = turns(len(by_owner[owner]), served=served, last=found or 0)
-        if found is None:
-            connection.execute(_FIRST, {"owner": owner, "turn": numbers[-1]})
-        else:
-            connection.execute(_SET, {"of_owner": owner, "new_turn": numbers[-1]})
+        last = connection.execute(_TAKE, {"of_owner": owner}).scalar_one_or_none()
+        if last is None:
+            connection.execute(_FIRST, {"of_owner": owner})
+            last = connection.execute(_TAKE, {"of_owner": owner}).scalar_one()
+        numbers = turns(len(by_owner[owner]), served=served, last=last)
+        connection.execute(_SET, {"of_owner": owner, "new_turn": numbers[-1]})
         rows += [_row(entry, turn) for entry, turn in zip(by_owner[owner], numbers, strict=True)]
     connection.execute(_ENTER, rows)
 

@@ -151,4 +151,4 @@ async def test_a_timeline_tells_all_in_order(stage: Stage) -> None:
         ("03.000", "delivered", 1),
     ]
     kinds = [entry["kind"] for entry in msgspec.json.decode(msgspec.json.encode(timeline))["entries"]]
-    assert kinds == ["event", "exchange", "event", "event", "delivery", "delivery"]
+    assert kinds == ["plan", "event", "exchange", "event", "event", "delivery", "delivery"]

@@ -17,7 +17,7 @@ from gateway.storage import jobs as job_rows
 from gateway.storage.sqlite import open_engine
 from gateway.storage.tables import jobs, spend
 
-BEFORE = "0004"
+BEFORE = "0005"
 
 
 def test_jobs_there_were_before_the_ledger_are_in_it(tmp_path: Path) -> None:
