@@ -385,7 +385,7 @@ def _terms_of(accounts: Accounts) -> dict[tuple[str, str], HealthTerms]:
         account.id: HealthTerms(
             limits=account.limits,
             weight=account.weight,
-            longest_run_ms=account.adapter.spec.longest_run_s * 1000,
+            longest_run_ms=(account.longest_run_s or account.adapter.spec.longest_run_s) * 1000,
         )
         for account in accounts.all()
     }

@@ -52,6 +52,7 @@ def build_provider(spec: Spec, found: Found, values: Mapping[str, object], probl
         poll_scale=scale if isinstance(scale, float) else 1.0,
         polls_per_job=polls if isinstance(polls, float) else POLLS_PER_JOB,
         options=options,
+        longest_run_s=cast("int | None", values.get(f"{prefix}longest_run_s")),
         **bounds,
         failover=failover,
     )

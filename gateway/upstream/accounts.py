@@ -23,6 +23,8 @@ class UpstreamAccount(Struct, frozen=True, kw_only=True):
     poll_scale: float = 1.0
     limits: Limits = Limits()
     weight: float = 1.0
+    longest_run_s: int | None = None
+    """By the settings, after which an attempt in doubt gives its slot back; None: as the adapter declares."""
     simulated: bool = False
 
     @property
@@ -74,6 +76,7 @@ def accounts_of(settings: Settings, adapters: Mapping[str, Adapter]) -> Accounts
                     scale=min(1.0, provider.poll_scale),
                 ),
                 weight=account.weight,
+                longest_run_s=provider.longest_run_s,
                 simulated=account.simulated,
             )
             for account in provider.accounts

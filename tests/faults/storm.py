@@ -35,7 +35,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from running_gateway import ENDED, PROVIDERS, Document, client_of, environment, stats_of
 from serve_process import GatewayProcess, ServeProcess, WorkProcess, made_key
-from slow_providers import open_providers
+from slow_providers import most_in_flight, open_providers
 from sqlalchemy import select
 from webhook_receiver import Receiver, open_receiver
 
@@ -49,7 +49,7 @@ WORKERS = 3
 POSTERS = 32
 API_SHARE = 0.1
 """Of the kills, where the API is a process of its own."""
-ALIVE_S = (0.05, 1.5)
+ALIVE_S = (0.05, 2.5)
 """Seconds between a start and the next kill, at least and at most."""
 SETTLE_EVERY_S = 0.5
 
@@ -71,6 +71,7 @@ class Figures:
         webhooks: events that were told, and messages that told them.
         life_s: seconds from accepted to ended, of every job that ended.
         took_s: seconds the whole took.
+        most_in_flight: runs at one provider at once, at most.
     """
 
     engine: str
@@ -82,6 +83,7 @@ class Figures:
     webhooks: tuple[int, int] = (0, 0)
     life_s: list[float] = field(default_factory=list)
     took_s: float = 0.0
+    most_in_flight: int = 0
 
     def lines(self) -> list[tuple[str, str]]:
         """The figures as they are printed: name, value."""
@@ -101,6 +103,7 @@ class Figures:
             ("held for an operator", f"{self.statuses['held']}"),
             ("events told / messages sent", f"{self.webhooks[0]:,} / {self.webhooks[1]:,}"),
             ("accepted to ended", f"{median:.1f} s median, {slow:.1f} s at p99"),
+            ("most runs at once at a provider", f"{self.most_in_flight}"),
             ("duration", f"{self.took_s:.0f} s"),
         ]
 
@@ -258,6 +261,7 @@ async def storm(
     pace_s: float,
     seed: int,
     watch: Watch = lambda _kills, _told: None,
+    settings: Mapping[str, str] = {},
 ) -> Figures:
     """Kill at random while jobs run, let it calm down, and check everything.
 
@@ -270,6 +274,7 @@ async def storm(
         pace_s: seconds between two posts.
         seed: of every chance taken here; what strikes when also depends on the machine.
         watch: told how far it is.
+        settings: further ones of the gateway.
 
     Raises:
         AssertionError: something was paid twice, lost, or told wrongly; the message says what.
@@ -279,7 +284,7 @@ async def storm(
     async with AsyncExitStack() as stack:
         providers = await stack.enter_async_context(open_providers(run_s=0.5))
         receiver = await stack.enter_async_context(open_receiver(pause_s=0.05))
-        environ = _environment(folder, providers, database)
+        environ = _environment(folder, providers, {**database, **settings})
         key = await made_key(environ, folder, Scope.JOBS)
         fleet = Fleet(engine, url, environ, folder)
         await asyncio.gather(*(stack.enter_async_context(process) for process in fleet.all))
@@ -301,6 +306,7 @@ async def storm(
     check_messages(receiver.messages)
     assert check_database(url) == jobs
     count(figures, shown, receiver)
+    figures.most_in_flight = most_in_flight(providers)
     figures.took_s = time.monotonic() - began_s
     return figures
 
@@ -311,6 +317,8 @@ def _environment(folder: Path, providers: SimulatorServer, database: Mapping[str
         {name: f"{providers.url}/{name}" for name in PROVIDERS},
         WEBHOOKS__ALLOW_HTTP="true",
         WEBHOOKS__ALLOWED_NETWORKS="127.0.0.1/32",
+        # Else hundreds of doubts at once, each looked at several times a second, would be all that it does.
+        **{f"PROVIDERS__{name.upper()}__POLL_SCALE": "0.05" for name in PROVIDERS},
         **database,
     )
 
@@ -323,7 +331,7 @@ def main() -> int:
     parser.add_argument("--engine", choices=[*ENGINES, "both"], default="both")
     parser.add_argument("--jobs", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=100, help="at least that many on each engine")
-    parser.add_argument("--pace-s", type=float, default=0.08, help="seconds between two posts")
+    parser.add_argument("--pace-s", type=float, default=0.15, help="seconds between two posts")
     parser.add_argument("--seed", type=int, default=20261121)
     options = parser.parse_args()
     console = Console()
