@@ -228,6 +228,11 @@ class Gateway:
         self._worker: Worker | None = None
         self.asgi = self._build_api()
 
+    async def _renew(self) -> None:
+        """Learn what other processes found out: one that carries out nothing would not hear of it."""
+        await self._healths.refresh()
+        await self.run_times.fresh()
+
     def _conditions(self, model: str) -> Conditions:
         def run_s(account: tuple[str, str]) -> float | None:
             found = self.accounts.get(*account)
@@ -264,11 +269,11 @@ class Gateway:
         )
         routes: list[Routes] = [
             job_routes(desk),
-            plan_routes(desk, self._planner, self._ids),
+            plan_routes(desk, self._planner, self._ids, self._renew),
             *callback_routes(
                 CallbackDesk(callbacks=self._callbacks, body_timeout_s=settings.server.body_timeout_s)
             ),
-            provider_routes(self.catalogue, door),
+            provider_routes(self.catalogue, door, self._healths),
             usage_routes(Usage(self.store.database, self.store.clock), door),
             *ops_routes(ops),
         ]

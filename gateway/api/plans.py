@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from litestar import post
 from litestar.handlers import HTTPRouteHandler
 
@@ -12,7 +14,9 @@ from gateway.service.keys import Scope
 from gateway.service.plans import Planner
 
 
-def plan_routes(desk: JobDesk, planner: Planner, ids: Ids) -> HTTPRouteHandler:
+def plan_routes(
+    desk: JobDesk, planner: Planner, ids: Ids, renew: Callable[[], Awaitable[None]]
+) -> HTTPRouteHandler:
     """Return the route of /v1/plan.
 
     It takes a job's body and refuses what a job's route would refuse, but answers where that finds nobody: to
@@ -23,6 +27,7 @@ def plan_routes(desk: JobDesk, planner: Planner, ids: Ids) -> HTTPRouteHandler:
     async def plan(request: AnyRequest) -> Reply:
         principal = await desk.door.admit(request, Scope.JOBS)
         _, meant = await read_job(request, desk, principal)
+        await renew()
         # A job posted now would get another id, and so might be dealt another order of the policy `weighted`.
         planned = planner.plan(meant.request, seed=ids.new(JOB))
         return json_reply(planner.show(meant.request, planned))

@@ -9,29 +9,39 @@ from gateway.api.auth import Doorkeeper
 from gateway.api.replies import AnyRequest, Reply, json_reply
 from gateway.api.schemas import AccountView, ModelView, OptionView, ProvidersView, ProviderView
 from gateway.routing.catalogue import Catalogue
+from gateway.service.health import Healths
 from gateway.service.keys import Scope
+from gateway.service.plans import unavailable_view
 from providers.contract.spec import ModelSpec, ParamSpec, Spec
 
 
-def provider_routes(catalogue: Catalogue, door: Doorkeeper) -> HTTPRouteHandler:
+def provider_routes(catalogue: Catalogue, door: Doorkeeper, healths: Healths) -> HTTPRouteHandler:
     """Return the route of /v1/providers."""
-    shown = show(catalogue)
 
     @get("/v1/providers")
     async def providers(request: AnyRequest) -> Reply:
         await door.admit(request, Scope.JOBS)
-        return json_reply(shown)
+        await healths.refresh()
+        return json_reply(show(catalogue, healths))
 
     return providers
 
 
-def show(catalogue: Catalogue) -> ProvidersView:
-    """Show the catalogue, providers in use first."""
+def show(catalogue: Catalogue, healths: Healths) -> ProvidersView:
+    """Show the catalogue and how each account fares, providers in use first."""
+    conditions, slots = healths.conditions(), healths.in_use()
     specs: dict[str, Spec] = {}
     accounts: dict[str, list[AccountView]] = {}
     for offer in catalogue.offers:
         specs[offer.spec.name] = offer.spec
-        account = AccountView(name=offer.account, simulated=offer.simulated)
+        in_use, limit = slots[offer.spec.name, offer.account]
+        account = AccountView(
+            name=offer.account,
+            simulated=offer.simulated,
+            slots_in_use=in_use,
+            slots_limit=limit,
+            unavailable=unavailable_view(conditions[offer.spec.name, offer.account]),
+        )
         accounts.setdefault(offer.spec.name, []).append(account)
     for spec in catalogue.idle:
         specs[spec.name] = spec

@@ -8,6 +8,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gateway.jobs.job import Policy, Priority, UnknownPolicy
 from gateway.jobs.view import JobView
+from gateway.service.plans import UnavailableView
 from providers.contract.motion import CharacterType, Threshold
 
 Url = Annotated[str, Meta(min_length=1, max_length=2048, description="An https URL with a host name.")]
@@ -170,6 +171,12 @@ class AccountView(Struct, frozen=True, kw_only=True):
 
     name: str
     simulated: bool
+    slots_in_use: int
+    """Runs there that have not ended, over all processes."""
+    slots_limit: int | None
+    """null: no limit."""
+    unavailable: UnavailableView | None
+    """null: it can take a job now."""
 
 
 class ProviderView(Struct, frozen=True, kw_only=True):

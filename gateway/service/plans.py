@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from gateway.jobs.job import JobRequest, Policy
 from gateway.jobs.view import instant
+from gateway.routing.conditions import Condition
 from gateway.routing.plan import Candidate, LeftOut, Plan, duration_s
 from gateway.routing.routes import JobRoutes
 from gateway.upstream.accounts import Accounts
@@ -119,10 +120,6 @@ def mapped(request: JobRequest, candidate: Candidate, accounts: Accounts) -> Pro
 
 
 def _candidate(one: Candidate, request: ProviderRequest) -> CandidateView:
-    waits = None
-    if one.unavailable is not None:
-        until = None if one.until_ms is None else instant(one.until_ms)
-        waits = UnavailableView(code=one.unavailable, reason=one.reason, until=until)
     return CandidateView(
         provider=one.provider,
         account=one.account,
@@ -130,7 +127,7 @@ def _candidate(one: Candidate, request: ProviderRequest) -> CandidateView:
         estimated_usd=one.estimated_micro_usd / 1_000_000,
         expected_run_s=one.expected_run_s,
         expected_run_by=one.run_time,
-        unavailable=waits,
+        unavailable=unavailable_view(one),
         request=request,
     )
 
@@ -139,3 +136,11 @@ def _left_out(one: LeftOut) -> LeftOutView:
     return LeftOutView(
         provider=one.provider, account=one.account, code=one.code, reason=one.reason, options=one.options
     )
+
+
+def unavailable_view(one: Candidate | Condition) -> UnavailableView | None:
+    """Show why an account can take no job just now; None when it can."""
+    if one.unavailable is None:
+        return None
+    until = None if one.until_ms is None else instant(one.until_ms)
+    return UnavailableView(code=one.unavailable, reason=one.reason, until=until)

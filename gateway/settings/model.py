@@ -201,7 +201,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     """How often a job is polled on average, once ten of the model's runs there have succeeded: the polls are
     then placed where those runs ended. More find an end sooner; never more often than the declared floor."""
     longest_run_s: Annotated[int, Meta(ge=1, le=30 * _DAY_S)] | None = None
-    """After that an attempt in doubt gives its slot back, whatever became of it. None: what the adapter says."""
+    """After that an attempt in doubt gives its slot back whatever became of it. None: as its adapter says."""
     failover: Mapping[ErrorCode, Literal["retry", "next", "give_up"]] = {}
     """What follows an error of this provider, by code (`rate_limited = "next"`), in the place of the table in
     `providers/contract/errors.py`. `retry`: the same account again; `next`: another candidate; `give_up`."""
