@@ -66,6 +66,7 @@ IDEMPOTENCY: Json = {
 INSTANT: Json = {"type": "string", "format": "date-time"}
 AUTH = ("unauthenticated", "forbidden", "bad-header")
 STORAGE = ("storage-unavailable",)
+ONE_JOB = ("not-found", "job-unreadable")
 BODY = (
     "bad-request",
     "malformed-body",
@@ -136,7 +137,7 @@ OPERATIONS = (
         scope="jobs",
         answers=JobView,
         parameters=(JOB_ID,),
-        refusals=(*AUTH, "not-found", *STORAGE),
+        refusals=(*AUTH, *ONE_JOB, *STORAGE),
     ),
     Operation(
         method="post",
@@ -146,7 +147,7 @@ OPERATIONS = (
         scope="jobs",
         answers=JobView,
         parameters=(JOB_ID,),
-        refusals=(*AUTH, "not-found", "job-already-finished", *STORAGE),
+        refusals=(*AUTH, *ONE_JOB, "job-already-finished", *STORAGE),
     ),
     Operation(
         method="get",
@@ -156,7 +157,7 @@ OPERATIONS = (
         scope="jobs",
         answers=TimelineView,
         parameters=(JOB_ID,),
-        refusals=(*AUTH, "not-found", *STORAGE),
+        refusals=(*AUTH, *ONE_JOB, *STORAGE),
     ),
     Operation(
         method="post",
@@ -170,7 +171,7 @@ OPERATIONS = (
         refusals=(
             *AUTH,
             *BODY,
-            "not-found",
+            *ONE_JOB,
             "job-not-held",
             "validation-failed",
             "provider-unreachable",

@@ -212,3 +212,10 @@ api_keys = Table(
     Column("created_at_ms", BigInteger, nullable=False),
     Column("revoked_at_ms", BigInteger),
 )
+
+secrets_canary = Table(
+    "secrets_canary",
+    metadata,
+    Column("place", String(40), primary_key=True),
+    Column("sealed", Text, nullable=False),
+)

@@ -13,7 +13,9 @@ off: the job itself (`on_unknown_submission: resubmit`) or an operator accepted 
 from __future__ import annotations
 
 import math
+from functools import partial
 
+from gateway.clock import Clock
 from gateway.crash_points import Point, reach
 from gateway.errors import LeaseLost, OutcomeUnknown
 from gateway.ids import ATTEMPT
@@ -23,7 +25,7 @@ from gateway.jobs.schedule import backoff_s, retry_after_s
 from gateway.jobs.transitions import FollowUp, Step, TaskKind
 from gateway.routing import failover, pacing
 from gateway.routing.catalogue import Catalogue
-from gateway.routing.plan import Candidate, plan
+from gateway.routing.plan import Candidate, Plan, plan
 from gateway.service.dispatch import JobTask
 from gateway.service.record import Decide
 from gateway.telemetry import get_logger
@@ -60,26 +62,26 @@ class Submit:
         """Submit a job to its first candidate."""
         tools, before = self._tools, latest(task.attempts)
         if before is not None and before.state is AttemptState.SUBMITTING:
-            await tools.record.result(task.claim, self._left_behind(before))
+            await self._close_with(task, self._left_behind(before))
             return
         now_ms = tools.clock.now_ms()
         if now_ms >= task.job.state.deadline_at_ms:
             # After a long stop a task may be claimed before the sweep has looked: nothing is bought any more.
-            await tools.record.result(
-                task.claim, lambda job, found: transitions.deadline_passed(job, found, now_ms=now_ms)
+            await self._close_with(
+                task, lambda job, found: transitions.deadline_passed(job, found, now_ms=now_ms)
             )
             return
         planned = plan(task.job.request, self._catalogue)
-        if not planned.candidates:
-            reasons = "; ".join(f"{one.provider}: {one.reason}" for one in planned.left_out)
-            error = UpstreamError(
-                code=ErrorCode.NO_PROVIDER, message=f"no provider can take it now: {reasons}"
-            )
-            await tools.record.result(
-                task.claim, lambda job, _: transitions.given_up(job, error=error, now_ms=now_ms)
-            )
+        # Its caller was told that nothing is paid: a restart with a key must not buy it; nor the reverse.
+        alike = [one for one in planned.candidates if one.simulated == task.job.simulated]
+        if not alike:
+            error = UpstreamError(code=ErrorCode.NO_PROVIDER, message=_nobody(task.job, planned))
+            await self._close_with(task, lambda job, _: transitions.given_up(job, error=error, now_ms=now_ms))
             return
-        await self._submit(task, planned.candidates[0])
+        await self._submit(task, alike[0])
+
+    async def _close_with(self, task: JobTask, decide: Decide) -> None:
+        await persist(lambda: self._tools.record.result(task.claim, decide))
 
     async def _submit(self, task: JobTask, candidate: Candidate) -> None:
         tools = self._tools
@@ -94,17 +96,23 @@ class Submit:
         wire = tools.calls.build_submit(account, task.job.request, model, attempt)
         reach(Point.SUBMIT_BEFORE_INTENT)
         try:
-            begun = await tools.record.intent(task.claim, _begin(attempt))
+            begun = await tools.record.intent(task.claim, _begin(attempt, tools.clock))
         except OutcomeUnknown as error:
             await self._call_off(task, attempt, str(error))
             return
-        if not begun.events:  # cancelled meanwhile, or another attempt may be alive
-            await tools.record.result(task.claim, self._close)
+        if not begun.events:  # not wanted any more, or another attempt may be alive
+            await self._close_with(task, self._close)
             return
         reach(Point.SUBMIT_AFTER_INTENT)
-        # A process that was stopped since, for however long, finds out before the first byte is written.
+        # A process that was stopped since, for however long, finds out before the first byte is written; and
+        # nothing is bought any more for whoever gave up, or was given up on, while the connection was made.
         called = await tools.calls.submit(
-            account, wire, attempt, before_send=lambda: tools.dispatch.confirm(task.claim)
+            account,
+            wire,
+            attempt,
+            before_send=lambda: tools.dispatch.confirm(
+                task.claim, unless=lambda job: _unwanted(job, tools.clock)
+            ),
         )
         reach(Point.SUBMIT_AFTER_RESPONSE)
         await self._conclude(task, attempt, account, called)
@@ -140,18 +148,22 @@ class Submit:
     ) -> None:
         said = exchange(task.job.id, attempt.id, called.spoken)
         decide = self._decide(task, attempt, account, called.outcome)
+        ref = called.outcome.ref if isinstance(called.outcome, Made) else None
+
+        def unrecorded() -> None:
+            if ref is not None:  # the log is then the only place where what was paid for has a name
+                _log.error("submit.unrecorded", job_id=task.job.id, attempt_id=attempt.id, provider_ref=ref)
+
+        # For as long as this process lives: what is not written is known to nobody else.
+        keep = partial(persist, keep_s=math.inf, unrecorded=unrecorded)
         try:
-            # For as long as this process lives: what is not written is known to nobody else.
-            await persist(
-                lambda: self._tools.record.result(task.claim, decide, exchange=said), keep_s=math.inf
-            )
+            await keep(lambda: self._tools.record.result(task.claim, decide, exchange=said))
         except LeaseLost:
             if isinstance(called.outcome, Unknown):
                 raise
             # Another worker took the task and declared the attempt unknown; here is proof that settles it.
-            ref = called.outcome.ref if isinstance(called.outcome, Made) else None
             _log.error("submit.late", job_id=task.job.id, attempt_id=attempt.id, provider_ref=ref)
-            await persist(lambda: self._tools.record.transition(task.job.id, decide), keep_s=math.inf)
+            await keep(lambda: self._tools.record.transition(task.job.id, decide))
         reach(Point.SUBMIT_AFTER_COMMIT)
 
     def _decide(
@@ -189,13 +201,18 @@ class Submit:
                 tries, first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S, spread=self._tools.spread()
             )
             again_at_ms = now_ms + round(max(own_s, asked_s or 0.0) * 1000)
-        return on_attempt(
-            attempt_id,
-            OPEN,
-            lambda job, attempt: transitions.refused(
-                job, attempt, error=outcome.error, now_ms=now_ms, again_at_ms=again_at_ms
-            ),
-        )
+
+        def decide(job: Job, attempts: tuple[Attempt, ...]) -> Step:
+            change = partial(
+                transitions.refused,
+                error=outcome.error,
+                now_ms=now_ms,
+                again_at_ms=again_at_ms,
+                others=attempts,
+            )
+            return on_attempt(attempt_id, OPEN, change)(job, attempts)
+
+        return decide
 
     def _withheld(self, attempt_id: str, reason: str, *, tries: int) -> Decide:
         now_ms = self._tools.clock.now_ms()
@@ -203,13 +220,14 @@ class Submit:
             tries, first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S, spread=self._tools.spread()
         )
         again_at_ms = now_ms + round(own_s * 1000)
-        return on_attempt(
-            attempt_id,
-            OPEN,
-            lambda job, attempt: transitions.withheld(
-                job, attempt, reason=reason, now_ms=now_ms, again_at_ms=again_at_ms
-            ),
-        )
+
+        def decide(job: Job, attempts: tuple[Attempt, ...]) -> Step:
+            change = partial(
+                transitions.withheld, reason=reason, now_ms=now_ms, again_at_ms=again_at_ms, others=attempts
+            )
+            return on_attempt(attempt_id, OPEN, change)(job, attempts)
+
+        return decide
 
     def _left_behind(self, attempt: Attempt) -> Decide:
         """Call an attempt unknown that was found submitting, unless it was settled since."""
@@ -251,18 +269,36 @@ class Submit:
         return decide
 
 
+def _nobody(job: Job, planned: Plan) -> str:
+    """Say why a job cannot be submitted anywhere."""
+    left_out = [f"{one.provider}: {one.reason}" for one in planned.left_out]
+    if job.simulated:
+        mixed = "it was accepted for the simulator, and is never sent to a real provider"
+    else:
+        mixed = "it was accepted for a real provider, and is never sent to the simulator"
+    refused = [f"{one.provider}: {mixed}" for one in planned.candidates]
+    return f"no provider can take it now: {'; '.join([*refused, *left_out])}"
+
+
 def _alive(attempt: Attempt) -> bool:
     """Whether something may run that this attempt made, and nobody accepted the risk of another."""
     return attempt.state in LIVE and not attempt.written_off
 
 
-def _begin(attempt: Attempt) -> Decide:
-    """Allow the submission only if nothing else may be running, in the transaction that notes the intent."""
+def _begin(attempt: Attempt, clock: Clock) -> Decide:
+    """Allow the submission only if it is wanted and nothing else may be running, with the intent."""
 
     def decide(job: Job, attempts: tuple[Attempt, ...]) -> Step:
-        unwanted = job.state.status.terminal or job.state.cancel_requested_at_ms is not None
-        if unwanted or any(_alive(earlier) for earlier in attempts):
+        if _unwanted(job, clock) is not None or any(_alive(earlier) for earlier in attempts):
             return Step(job=job)
         return transitions.begin(job, attempt)
 
     return decide
+
+
+def _unwanted(job: Job, clock: Clock) -> str | None:
+    """Say why a job is not to be submitted any more; None when it is."""
+    state = job.state
+    if state.status.terminal or state.cancel_requested_at_ms is not None:
+        return "the job is not wanted any more"
+    return "the job's deadline has passed" if clock.now_ms() >= state.deadline_at_ms else None

@@ -49,7 +49,7 @@ WORKERS = 3
 POSTERS = 32
 API_SHARE = 0.1
 """Of the kills, where the API is a process of its own."""
-ALIVE_S = (0.05, 1.5)
+ALIVE_S = (0.05, 2.5)
 """Seconds between a start and the next kill, at least and at most."""
 SETTLE_EVERY_S = 0.5
 
@@ -311,6 +311,8 @@ def _environment(folder: Path, providers: SimulatorServer, database: Mapping[str
         {name: f"{providers.url}/{name}" for name in PROVIDERS},
         WEBHOOKS__ALLOW_HTTP="true",
         WEBHOOKS__ALLOWED_NETWORKS="127.0.0.1/32",
+        # Else hundreds of doubts at once, each looked at several times a second, would be all that it does.
+        **{f"PROVIDERS__{name.upper()}__POLL_SCALE": "0.05" for name in PROVIDERS},
         **database,
     )
 
@@ -323,7 +325,7 @@ def main() -> int:
     parser.add_argument("--engine", choices=[*ENGINES, "both"], default="both")
     parser.add_argument("--jobs", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=100, help="at least that many on each engine")
-    parser.add_argument("--pace-s", type=float, default=0.08, help="seconds between two posts")
+    parser.add_argument("--pace-s", type=float, default=0.15, help="seconds between two posts")
     parser.add_argument("--seed", type=int, default=20261121)
     options = parser.parse_args()
     console = Console()

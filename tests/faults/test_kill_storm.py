@@ -19,7 +19,7 @@ async def test_a_storm_of_kills_pays_nothing_twice_and_loses_nothing(tmp_path: P
     with fresh(engine, tmp_path) as database:
         async with asyncio.timeout(WAIT_S):
             figures = await storm(
-                engine, database, tmp_path, jobs=JOBS, kills=KILLS, pace_s=0.2, seed=20261121
+                engine, database, tmp_path, jobs=JOBS, kills=KILLS, pace_s=0.3, seed=20261121
             )
     assert figures.kills.total() >= KILLS
     assert sum(figures.statuses.values()) == JOBS
