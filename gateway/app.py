@@ -226,6 +226,7 @@ class Gateway:
             spread=spread,
         )
         self._worker: Worker | None = None
+        self._stopping = False
         self.asgi = self._build_api()
 
     async def _renew(self) -> None:
@@ -303,6 +304,7 @@ class Gateway:
     async def start_worker(self) -> None:
         """Begin to carry out tasks; those that an earlier process left claimed are free at once."""
         settings, tools = self.settings.worker, self._tools
+        self._stopping = False
         if self._lock is not None:
             # The serving lock is ours, so no other worker lives that could hold a lease.
             await self._dispatch.release_all()
@@ -350,7 +352,8 @@ class Gateway:
         self._worker = worker
 
     async def stop_worker(self) -> None:
-        """Claim no more; let what is under way finish."""
+        """Be ready no more, and claim no more; let what is under way finish."""
+        self._stopping = True
         if self._worker is not None:
             worker, self._worker = self._worker, None
             await worker.stop()
@@ -366,6 +369,8 @@ class Gateway:
         self._unlock()
 
     async def _readiness(self) -> str | None:
+        if self._stopping:  # also where there is no worker
+            return "it is stopping"
         if self._works and self._worker is None:
             return "the worker is not running"
         if self.store.database.trouble is not None:

@@ -5,8 +5,10 @@ GatewayError
 ├── SchemaRefused       the database is newer, damaged or locked by another process; exit code 78
 ├── StorageUnavailable  the database cannot be used just now; callers are told to come back (503)
 │   └── OutcomeUnknown  the connection broke in a commit: what was to be stored may be, or not
+├── Unreadable          a stored row holds what this version does not know; callers are told so (503)
 ├── LeaseLost           another worker holds the task now; what this one learnt is thrown away
 ├── BudgetSpent         a job may not be submitted again: its owner's budget leaves too little
+├── NotWanted           what a task was about to do must not be done any more; nothing was sent
 └── Refusal             a request cannot be served; carries the slug of its problem document
 """
 
@@ -37,12 +39,20 @@ class OutcomeUnknown(StorageUnavailable):
     """The connection broke in a commit: look before doing anything again."""
 
 
+class Unreadable(GatewayError):
+    """A stored row cannot be decoded: a newer version wrote it, or it is damaged. The text names it."""
+
+
 class LeaseLost(GatewayError):
     """The task's version moved on: another worker holds it, and this one's result must not be written."""
 
 
 class BudgetSpent(GatewayError):
     """A further submission would cost more than was reserved for the job, and than the budget leaves."""
+
+
+class NotWanted(GatewayError):
+    """What a task was about to do must not be done any more: time has passed, or somebody cancelled."""
 
 
 class FieldProblem(Struct, frozen=True):

@@ -12,7 +12,7 @@ from litestar.handlers import HTTPRouteHandler
 from gateway.api.body import ClientGone
 from gateway.api.front import Front, request_id_of
 from gateway.api.replies import AnyRequest, problem_reply
-from gateway.errors import Refusal, StorageUnavailable
+from gateway.errors import Refusal, StorageUnavailable, Unreadable
 from gateway.ids import Ids
 from gateway.telemetry import Metrics, get_logger
 
@@ -32,6 +32,7 @@ def build_api(routes: Sequence[Routes], *, ids: Ids, metrics: Metrics) -> Front:
         exception_handlers={
             Refusal: _refused,
             StorageUnavailable: _storage,
+            Unreadable: _unreadable,
             ClientGone: _gone,
             HTTPException: _framework,
             # Litestar would otherwise answer our own mistakes with a document of its own.
@@ -63,6 +64,13 @@ def _storage(request: AnyRequest, error: StorageUnavailable) -> Response[bytes]:
     _log.error("http.storage", error=str(error))
     detail = "The database cannot be used just now. Repeating with the same Idempotency-Key is safe."
     refusal = Refusal("storage-unavailable", detail, headers={"Retry-After": "2"})
+    return problem_reply(refusal, _id(request))
+
+
+def _unreadable(request: AnyRequest, error: Unreadable) -> Response[bytes]:
+    _log.error("http.unreadable", error=str(error))
+    detail = "The job holds something that this version of the gateway does not know. Nothing of it is lost."
+    refusal = Refusal("job-unreadable", detail, headers={"Retry-After": "30"})
     return problem_reply(refusal, _id(request))
 
 

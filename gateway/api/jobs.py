@@ -143,8 +143,13 @@ def job_routes(desk: JobDesk) -> Router:
         headers: Headers = request.scope["headers"]
         principal = await desk.door.admit(request, Scope.OPERATOR)
         _check_body_headers(headers)
-        action = resolution(decode_body(_resolve_decoder, await _body(request, desk)))
-        return json_reply(await desk.holds.resolve(_job_id(request), action, by=principal.key_id))
+        body = decode_body(_resolve_decoder, await _body(request, desk))
+        about = None if body.attempt is UNSET else body.attempt
+        return json_reply(
+            await desk.holds.resolve(
+                _job_id(request), resolution(body), by=principal.key_id, attempt_id=about
+            )
+        )
 
     handlers: list[BaseRouteHandler] = [create, read, page, cancel, timeline, resolve]
     return Router("/v1/jobs", route_handlers=handlers)

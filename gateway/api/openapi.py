@@ -69,6 +69,7 @@ DAY: Json = {"type": "string", "format": "date"}
 INSTANT: Json = {"type": "string", "format": "date-time"}
 AUTH = ("unauthenticated", "forbidden", "bad-header", "quota-exceeded")
 STORAGE = ("storage-unavailable",)
+ONE_JOB = ("not-found", "job-unreadable")
 BODY = (
     "bad-request",
     "malformed-body",
@@ -160,7 +161,7 @@ OPERATIONS = (
         scope="jobs",
         answers=JobView,
         parameters=(JOB_ID,),
-        refusals=(*AUTH, "not-found", *STORAGE),
+        refusals=(*AUTH, *ONE_JOB, *STORAGE),
     ),
     Operation(
         method="post",
@@ -170,7 +171,7 @@ OPERATIONS = (
         scope="jobs",
         answers=JobView,
         parameters=(JOB_ID,),
-        refusals=(*AUTH, "not-found", "job-already-finished", *STORAGE),
+        refusals=(*AUTH, *ONE_JOB, "job-already-finished", *STORAGE),
     ),
     Operation(
         method="get",
@@ -180,7 +181,7 @@ OPERATIONS = (
         scope="jobs",
         answers=TimelineView,
         parameters=(JOB_ID,),
-        refusals=(*AUTH, "not-found", *STORAGE),
+        refusals=(*AUTH, *ONE_JOB, *STORAGE),
     ),
     Operation(
         method="post",
@@ -194,7 +195,7 @@ OPERATIONS = (
         refusals=(
             *AUTH,
             *BODY,
-            "not-found",
+            *ONE_JOB,
             "job-not-held",
             "validation-failed",
             "provider-unreachable",

@@ -211,7 +211,8 @@ PROBLEMS: dict[str, ProblemType] = {
         409,
         "The job is not held",
         "Only a job whose submission is in doubt can be resolved. It was settled meanwhile, or never was in "
-        "doubt: `GET /v1/jobs/{id}/timeline` shows what happened.",
+        "doubt, or another attempt is in doubt than the one you named: `GET /v1/jobs/{id}/timeline` shows "
+        "what happened.",
     ),
     "invalid-signature": ProblemType(
         401,
@@ -237,6 +238,13 @@ PROBLEMS: dict[str, ProblemType] = {
         "The database cannot be used just now",
         "Wait for the seconds in Retry-After and send the request again with the same Idempotency-Key: if "
         "the first one was stored after all, its job is returned.",
+    ),
+    "job-unreadable": ProblemType(
+        503,
+        "This version cannot read the job",
+        "The job holds something that this version of the gateway does not know: a newer version wrote it, "
+        "as happens while a deployment rolls, or it was damaged. Wait for the seconds in Retry-After and ask "
+        "again; if it lasts, an operator finds the place in the logs.",
     ),
     "internal": ProblemType(
         500,

@@ -134,6 +134,18 @@ class ResolveJob(_Body, frozen=True, kw_only=True):
         ]
         | UnsetType
     ) = UNSET
+    attempt: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=64,
+                description="The id of the attempt that this is about. With it, a job that was submitted"
+                " again since you looked is left alone (409).",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class JobPage(Struct, frozen=True, kw_only=True):

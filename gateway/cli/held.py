@@ -14,6 +14,7 @@ from rich.text import Text
 from gateway.cli.configured import settings_options
 from gateway.cli.holding import with_holds
 from gateway.cli.screen import open_console, printable
+from gateway.jobs.job import Job
 from gateway.jobs.view import instant
 from gateway.service.holds import HeldJob
 
@@ -53,6 +54,7 @@ def _document(one: HeldJob) -> dict[str, object]:
         "reason": reason_of(one),
         "sent_at": instant(one.attempt.started_at_ms),
         "estimated_usd": _usd(one.job.estimated_micro_usd),
+        "provider_may_bill": one.job.state.provider_may_bill,
     }
 
 
@@ -62,21 +64,28 @@ def _usd(micro_usd: int | None) -> float | None:
 
 def _print_table(found: Sequence[HeldJob]) -> None:
     table = Table(box=box.SIMPLE_HEAD)
-    for name in ("Job", "Owner", "Since", "Until", "At", "Sent", "Reason"):
+    for name in ("Job", "Owner", "At", "Sent", "Held until", "Cost", "Reason"):
         # An id that is folded cannot be copied.
         table.add_column(name, no_wrap=name == "Job", overflow="fold")
     for one in found:
         cells = (
             one.job.id,
             one.job.owner,
-            _second(one.held.since_ms),
-            _second(one.held.until_ms),
             f"{one.attempt.provider}/{one.attempt.account}",
             _second(one.attempt.started_at_ms),
+            _second(one.held.until_ms),
+            _at_stake(one.job),
             printable(reason_of(one)),
         )
         table.add_row(*map(Text, cells))
     open_console().print(table)
+
+
+def _at_stake(job: Job) -> str:
+    """Say what the submission in doubt costs if it was made, by our estimate; and what may come on top."""
+    cost = job.estimated_micro_usd
+    price = "unknown" if cost is None else f"${cost / 1_000_000:.2f}"
+    return f"{price} + earlier" if job.state.provider_may_bill else price
 
 
 def _second(at_ms: int) -> str:

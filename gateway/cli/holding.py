@@ -11,6 +11,7 @@ from gateway.cli.configured import load_settings, with_store
 from gateway.cli.exits import Failed
 from gateway.ids import Ids
 from gateway.registry import load_adapters
+from gateway.service.announce import log
 from gateway.service.callbacks import CallbackKeys
 from gateway.service.holds import Holds
 from gateway.service.record import Record, Recorded
@@ -23,11 +24,15 @@ from gateway.upstream.client import Client
 T = TypeVar("T")
 
 
-class _Silent:
-    """Hears of transitions and tells nobody: a gateway that works on them looks by itself."""
+class _Logged:
+    """Hears of transitions, and logs them; whoever works on the job next looks by itself.
+
+    The counters of whatever serves the database do not count what is settled here: this log tells of it.
+    """
 
     def recorded(self, recorded: Recorded) -> None:
-        """Do nothing."""
+        """Log it."""
+        log(recorded)
 
 
 def _uncounted(_provider: str, _operation: str, _outcome: str, _seconds: float) -> None:
@@ -62,7 +67,7 @@ def with_holds(database: str | None, config: Path | None, work: Callable[[Holds]
                 _uncounted,
                 callback_of=CallbackKeys(settings.server.public_url, store.secret).callback_of,
             )
-            record = Record(store.database, store.clock, Ids(store.clock), _Silent())
+            record = Record(store.database, store.clock, Ids(store.clock), _Logged())
             accounts = accounts_of(settings, registry.adapters)
             return await work(Holds(store.database, record, store.clock, accounts=accounts, calls=calls))
         finally:

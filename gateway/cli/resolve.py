@@ -32,12 +32,14 @@ def command(
     resubmit    submit again; if the first submission was made after all, both are billed
     fail        give the job up; what was submitted may be billed all the same
     """  # noqa: D301  (click's own mark)
-    wanted = _action(action, ref)
+    wanted, about = _action(action, ref), None
     if isinstance(wanted, SubmitAgain) and not yes:
-        _confirm(with_holds(database, config, lambda holds: holds.find(job_id)))
+        shown = with_holds(database, config, lambda holds: holds.find(job_id))
+        _confirm(shown)
+        about = shown.attempt.id  # while it was asked about, somebody else may have had it submitted again
 
     async def resolve(holds: Holds) -> JobView:
-        return await holds.resolve(job_id, wanted, by=COMMAND_LINE)
+        return await holds.resolve(job_id, wanted, by=COMMAND_LINE, attempt_id=about)
 
     click.echo(_said(with_holds(database, config, resolve), wanted), err=True)
 

@@ -14,7 +14,7 @@ from gateway.api.auth import ANYBODY
 from gateway.api.server import build_server, url_of
 from gateway.app import Gateway
 from gateway.cli.banner import announce
-from gateway.cli.built_in import simulated
+from gateway.cli.built_in import simulated, why_no_simulator
 from gateway.cli.configured import load_settings, settings_options
 from gateway.cli.running import Running, claim_port, start, stop_signal
 from gateway.clock import SystemClock
@@ -70,7 +70,7 @@ def command(
 
 async def _serve(settings: Settings, registry: Registry, *, works: bool) -> None:
     async with AsyncExitStack() as stack:
-        settings = await _with_provider(settings, registry, stack)
+        settings = await _with_provider(settings, registry, stack, works=works)
         # After the simulator's keys were made, so that they are taken out of the logs as well.
         configure(settings.logs.format, settings.logs.level, Redactor(settings.secrets()), sys.stderr)
         # The port first: a start that is refused for it leaves no database behind.
@@ -90,19 +90,26 @@ async def _serve(settings: Settings, registry: Registry, *, works: bool) -> None
         _log.info("serve.stopped")
 
 
-async def _with_provider(settings: Settings, registry: Registry, stack: AsyncExitStack) -> Settings:
-    """Return settings that have a provider: as loaded, or with the built-in simulator in its place."""
+async def _with_provider(
+    settings: Settings, registry: Registry, stack: AsyncExitStack, *, works: bool
+) -> Settings:
+    """Return settings that have a provider: as loaded, or with the built-in simulator in its place.
+
+    Raises:
+        SettingsError: there is none, and the simulator cannot stand in.
+    """
     if settings.enabled_providers:
         return settings
     if any(provider.accounts for provider in settings.providers.values()):
         raise SettingsError(
             "every provider that has an account is switched off; set providers.<name>.enabled to true for one"
         )
-    if not is_loopback(settings.server.host):
+    alone = why_no_simulator(settings, works=works)
+    if alone is not None:
         variables = ", ".join(spec.key_env for spec in registry.specs)
         raise SettingsError(
             f"no provider is configured: set at least one of {variables}. Without any, the built-in simulator"
-            f" stands in on loopback only, and server.host is {settings.server.host}"
+            f" stands in {alone}"
         )
     emulations = load_emulations()
     rules = Rules(allow_loopback_media=settings.media.allow_http)

@@ -12,8 +12,9 @@ from msgspec import Struct
 from sqlalchemy.exc import DatabaseError
 
 from gateway.app import media_policy, open_upstream, receiver_policy
+from gateway.cli.built_in import why_no_simulator
 from gateway.clock import SystemClock
-from gateway.errors import SchemaRefused, StorageUnavailable
+from gateway.errors import SchemaRefused, SettingsError, StorageUnavailable
 from gateway.registry import PROVIDERS_GROUP, Registry
 from gateway.service.accounts_needed import missing_accounts
 from gateway.settings import Loaded, Settings
@@ -24,7 +25,7 @@ from gateway.storage.keys import count_active
 from gateway.storage.postgres import open_server
 from gateway.storage.schema import SchemaState
 from gateway.storage.sqlite import open_engine
-from gateway.storage.store import database_path, exists, inspect_store
+from gateway.storage.store import check_key, database_path, exists, inspect_store
 from gateway.telemetry import Redactor
 from gateway.upstream.accounts import UpstreamAccount, accounts_of
 from gateway.upstream.calls import Calls
@@ -69,7 +70,7 @@ def check_settings(loaded: Loaded, registry: Registry) -> Iterator[Verdict]:
     variables = ", ".join(spec.key_env for spec in registry.specs)
     if enabled:
         yield Verdict("settings", "providers", Mark.OK, ", ".join(enabled))
-    elif is_loopback(settings.server.host):
+    elif why_no_simulator(settings, works=True) is None:
         simulated = f"none is configured: serve would use the built-in simulator; to use one, set {variables}"
         yield Verdict("settings", "providers", Mark.NOTE, simulated)
     else:
@@ -85,13 +86,14 @@ def check_database(settings: Settings, registry: Registry) -> Iterator[Verdict]:
             "database", "file", Mark.NOTE, f"{database_path(settings)} does not exist yet; serve makes it"
         )
     try:
-        state = inspect_store(settings)
+        state = inspect_store(settings, thorough=True)
     except (SchemaRefused, StorageUnavailable) as error:
         yield Verdict("database", "schema", Mark.FINDING, str(error))
     else:
         if exists(settings):
             yield _schema(settings, state)
             if not state.pending:
+                yield _secrets(settings)
                 yield _keys(settings)
                 yield _under_way(settings, registry)
     if database_path(settings) is not None:
@@ -116,6 +118,14 @@ def _sqlite() -> Verdict:
     sound = ".".join(map(str, SOUND_SQLITE))
     text = f"{version}; before {sound}, let no other program checkpoint the file while it is served"
     return Verdict("database", "SQLite", Mark.NOTE, text)
+
+
+def _secrets(settings: Settings) -> Verdict:
+    try:
+        check_key(settings)
+    except (SettingsError, SchemaRefused, StorageUnavailable) as error:
+        return Verdict("database", "secrets", Mark.FINDING, str(error))
+    return Verdict("database", "secrets", Mark.OK, "sealed with the key at hand")
 
 
 def _keys(settings: Settings) -> Verdict:

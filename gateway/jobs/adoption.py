@@ -6,7 +6,7 @@ The strict rule: a run that is adopted wrongly is another's film delivered to ou
 * a run that bears another's id never is;
 * a run that bears none is ours if its inputs are ours, no attempt of ours has its ref, and either a callback
   named it for this very attempt (by a token nobody can guess), or it is the only such run of that time and
-  no other attempt of ours at that account is in doubt for the same time.
+  no other attempt of ours at that provider is in doubt for the same time.
 
 In all else the job goes on waiting. Finding nothing is no proof that nothing runs.
 """
@@ -64,7 +64,8 @@ def choose(
         sightings: the runs seen.
         offered: refs that callbacks named for this attempt.
         taken: refs that attempts of ours have.
-        others: other attempts at the same account, of any job and owner.
+        others: other attempts at the same provider, of any job, owner and account: accounts may belong to one
+            organization, and see each other's runs.
     """
     ours = {sight.ref for sight in sightings if sight.client_id == attempt.id and is_ref(sight.ref)}
     if ours:
@@ -85,7 +86,7 @@ def rivals(attempt: Attempt, other: Attempt, *, dated: bool = True) -> bool:
 
     Args:
         attempt: the one in doubt.
-        other: of the same account.
+        other: of the same provider.
         dated: whether the provider says when the run was created. Where it does not, it may be a later one.
     """
     if other.id == attempt.id or other.state not in UNSETTLED or other.ref is not None:

@@ -3,8 +3,8 @@
 Each function takes the job as it stands, the fact, and the instant, and returns a `Step`: the job and the
 attempt as they are to be, the events to tell, and the tasks that follow. Three rules hold throughout:
 
-* a terminal job never changes; what is learnt later changes its attempt alone, save that a run which could
-  not be stopped marks its job `provider_may_bill`;
+* a terminal job never changes; what is learnt later changes its attempt alone, save `provider_may_bill`: a
+  run that could not be stopped sets it, and proof that a run written off was never made takes it back;
 * a rank never falls: a provider that says PENDING after RUNNING changes nothing;
 * an attempt in doubt (UNKNOWN) is never followed by another submission, unless it was written off: the job
   itself or an operator asked for that, and accepted the risk of paying twice.
@@ -101,6 +101,7 @@ def refused(
     error: UpstreamError,
     now_ms: int,
     again_at_ms: int | None,
+    others: tuple[Attempt, ...],
     then: str | None = None,
 ) -> Step:
     """Nothing was made, for certain: submit again later, or end the job.
@@ -111,12 +112,13 @@ def refused(
         error: why.
         now_ms: the instant.
         again_at_ms: when to submit again, there or elsewhere; None gives the job up.
+        others: the job's attempts.
         then: what follows, in a word for the timeline.
     """
     after = replace(attempt, state=AttemptState.REFUSED, error=error, finished_at_ms=now_ms)
     if attempt.written_off:
         late = Event(type="attempt.late", note={"code": error.code, "message": error.message})
-        return Step(job=job, attempt=after, events=(late,))
+        return Step(job=_unbilled(job, after, others), attempt=after, events=(late,))
     note: dict[str, str | int | float | None] = {"code": error.code, "message": error.message}
     event = Event(type="attempt.refused", note=note if then is None else note | {"then": then})
     if job.state.status.terminal:
@@ -129,11 +131,21 @@ def refused(
     return Step(job=_released(job, now_ms), attempt=after, events=(event,), follow_ups=(follow_up,))
 
 
-def withheld(job: Job, attempt: Attempt, *, reason: str, now_ms: int, again_at_ms: int) -> Step:
+def withheld(
+    job: Job,
+    attempt: Attempt,
+    *,
+    reason: str,
+    now_ms: int,
+    again_at_ms: int,
+    others: tuple[Attempt, ...],
+) -> Step:
     """Our own last check kept the submission back: nothing was made, and it may be made later."""
     after = replace(attempt, state=AttemptState.REFUSED, error=None, finished_at_ms=now_ms)
     event = Event(type="attempt.withheld", note={"reason": reason})
-    if job.state.status.terminal or attempt.written_off:
+    if attempt.written_off:
+        return Step(job=_unbilled(job, after, others), attempt=after, events=(event,))
+    if job.state.status.terminal:
         return Step(job=job, attempt=after, events=(event,))
     if job.state.cancel_requested_at_ms is not None:
         return _ended(job, JobStatus.CANCELLED, now_ms, attempt=after, told=(event,))
@@ -401,6 +413,19 @@ def given_up(job: Job, *, error: UpstreamError, now_ms: int) -> Step:
     if job.state.status.terminal:
         return Step(job=job)
     return _ended(job, JobStatus.FAILED, now_ms, error=error)
+
+
+def _unbilled(job: Job, unmade: Attempt, others: tuple[Attempt, ...]) -> Job:
+    """Take `provider_may_bill` back, as what was written off was never made; but not with another reason."""
+    left = [attempt for attempt in others if attempt.id != unmade.id]
+    doubted = any(attempt.state is AttemptState.UNKNOWN for attempt in left)
+    # One that ended without success may have been cancelled where nobody can tell, or run on.
+    unsure = job.state.status in {JobStatus.CANCELLED, JobStatus.FAILED} and any(
+        attempt.accepted_at_ms is not None for attempt in left
+    )
+    if doubted or unsure or unmade.ref is not None:
+        return job
+    return replace(job, state=replace(job.state, provider_may_bill=False))
 
 
 def _released(job: Job, now_ms: int) -> Job:

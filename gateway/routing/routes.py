@@ -12,7 +12,7 @@ from gateway.routing.catalogue import Catalogue
 from gateway.routing.choice import Nobody, Wait
 from gateway.routing.conditions import Conditions
 from gateway.routing.failover import Choice, Outcome, Rules
-from gateway.routing.plan import Candidate, Plan, plan, why_nobody
+from gateway.routing.plan import Candidate, LeftOut, Plan, plan, why_nobody
 from providers.contract.errors import UpstreamError
 from providers.contract.spec import Spec
 
@@ -37,7 +37,7 @@ class JobRoutes(Struct, frozen=True, kw_only=True):
 
     def choose(self, job: Job, attempts: tuple[Attempt, ...]) -> Candidate | Wait | Nobody:
         """Say who is to have a job now, all of whose attempts are over or written off."""
-        planned = self.plan(job.request, seed=job.id)
+        planned = self._for(job)
         if not planned.candidates:
             return Nobody(why_nobody(planned))
         return choice.choose(
@@ -47,6 +47,21 @@ class JobRoutes(Struct, frozen=True, kw_only=True):
             rules=self.rules,
             spent_micro_usd=self.spent(job, attempts),
         )
+
+    def _for(self, job: Job) -> Plan:
+        """Plan a job as it was accepted, for the simulator or for money, whatever settings have changed since."""
+        planned = self.plan(job.request, seed=job.id)
+        sides = {True: "the simulator", False: "a real provider"}
+        reason = (
+            f"it was accepted for {sides[job.simulated]}, and is never sent to {sides[not job.simulated]}"
+        )
+        mixed = [
+            LeftOut(provider=one.provider, account=one.account, code="other_side", reason=reason)
+            for one in planned.candidates
+            if one.simulated != job.simulated
+        ]
+        alike = tuple(one for one in planned.candidates if one.simulated == job.simulated)
+        return Plan(candidates=alike, left_out=(*mixed, *planned.left_out))
 
     def after(
         self,
@@ -68,7 +83,7 @@ class JobRoutes(Struct, frozen=True, kw_only=True):
         """
         had = (*(one for one in attempts if one.id != over.id), over)
         spent, wish = self.spent(job, had), job.request.routing
-        planned = self.plan(job.request, seed=job.id)
+        planned = self._for(job)
         others = choice.others(planned, had, wish, rules=self.rules, spent_micro_usd=spent)
         return failover.decide(
             error,

@@ -80,7 +80,6 @@ class Adoptions:
             known = attempt_rows.find_known(
                 connection,
                 provider=attempt.provider,
-                account=attempt.account,
                 since_ms=attempt.started_at_ms - AROUND_MS,
                 until_ms=doubted_ms + AROUND_MS,
                 but_of=attempt.id,
@@ -130,8 +129,9 @@ class Adoptions:
 def _choose(
     connection: Connection, attempt: Attempt, seen: Seen, offered: Collection[str]
 ) -> Adopt | Undecided:
+    # At every account, since several may be one organization's, whose runs the provider lists together.
     # In this order: an attempt that leaves the first list meanwhile, accepted, is found in the second.
-    others = attempt_rows.load_unsettled(connection, provider=attempt.provider, account=attempt.account)
+    others = attempt_rows.load_unsettled(connection, provider=attempt.provider)
     refs = [sighting.ref for sighting in seen.sightings]
     taken = attempt_rows.find_taken(connection, provider=attempt.provider, refs=refs, but_of=attempt.id)
     return choose(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.jobs.job import AttemptState, Job, latest
+from gateway.jobs.job import Attempt, AttemptState, Job, latest
 from gateway.service.record import Recorded
 from gateway.service.wakeup import Wakeup
 from gateway.telemetry import Metrics, get_logger
@@ -42,18 +42,10 @@ class Announcer:
         """A transition was committed."""
         if not recorded.events:
             return
-        job = recorded.after
-        attempt = recorded.attempt or latest(recorded.attempts)
-        for event in recorded.events:
-            (_log.warning if event.type in WARNED else _log.info)(
-                event.type,
-                job_id=job.id,
-                attempt_id=None if attempt is None else attempt.id,
-                status=job.state.status,
-                **event.note,
-            )
-            if event.type == "attempt.unknown" and attempt is not None:
-                self._metrics.submission_unknown(attempt.provider)
+        job, attempt = recorded.after, _attempt_of(recorded)
+        log(recorded)
+        if attempt is not None and any(event.type == "attempt.unknown" for event in recorded.events):
+            self._metrics.submission_unknown(attempt.provider)
         if job.state.status.terminal and not recorded.before.state.status.terminal:
             self._count_end(job)
         for provider, money in recorded.spent.items():
@@ -62,7 +54,6 @@ class Announcer:
         how = settled(recorded)
         if how is not None and attempt is not None:
             self._metrics.submission_settled(attempt.provider, how)
-            _log.warning("submission.settled", job_id=job.id, attempt_id=attempt.id, how=how)
         self._wakeup.wake()
 
     def _count_end(self, job: Job) -> None:
@@ -70,6 +61,23 @@ class Announcer:
         code = None if state.error is None else state.error.code
         ended_ms = job.created_at_ms if state.finished_at_ms is None else state.finished_at_ms
         self._metrics.job_finished(state.provider, state.status, code, (ended_ms - job.created_at_ms) / 1000)
+
+
+def log(recorded: Recorded) -> None:
+    """Log a transition, for whoever has no metrics to count it in as well."""
+    job, attempt = recorded.after, _attempt_of(recorded)
+    attempt_id = None if attempt is None else attempt.id
+    for event in recorded.events:
+        (_log.warning if event.type in WARNED else _log.info)(
+            event.type, job_id=job.id, attempt_id=attempt_id, status=job.state.status, **event.note
+        )
+    how = settled(recorded)
+    if how is not None and attempt is not None:
+        _log.warning("submission.settled", job_id=job.id, attempt_id=attempt_id, how=how)
+
+
+def _attempt_of(recorded: Recorded) -> Attempt | None:
+    return recorded.attempt or latest(recorded.attempts)
 
 
 def settled(recorded: Recorded) -> str | None:

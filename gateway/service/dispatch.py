@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from gateway.clock import Clock
 from gateway.crash_points import Point, reach
-from gateway.errors import LeaseLost
+from gateway.errors import LeaseLost, NotWanted
 from gateway.jobs.job import Attempt, Job
 from gateway.jobs.transitions import TaskKind
 from gateway.routing.queue import Waiting as Head
@@ -24,6 +24,7 @@ from gateway.storage import tasks as task_rows
 from gateway.storage.batching import Batched
 from gateway.storage.deliveries import Backlog, Delivery, DeliveryAttempt
 from gateway.storage.engine import Database
+from gateway.storage.readable import load_readable
 from gateway.storage.tasks import Claim, Due
 
 SUBMIT_KINDS = (TaskKind.SUBMIT,)
@@ -101,7 +102,9 @@ class Dispatch:
             claims = self._claim_submits(connection, limit, now_ms) if TaskKind.SUBMIT in kinds else []
             if others and len(claims) < limit:
                 claims += self._claim(connection, others, limit - len(claims), now_ms)
-            return _with_jobs(connection, claims)
+            # What cannot be read stays leased, and so is looked at again only when the lease has lapsed.
+            found = load_readable(connection, [claim.subject for claim in claims])
+            return [JobTask(claim, *found[claim.subject]) for claim in claims if claim.subject in found]
 
         # While the disk is full nothing new is bought; what was bought is followed.
         claimed = await self._database.write(operation, vital=TaskKind.SUBMIT not in kinds)
@@ -211,20 +214,44 @@ class Dispatch:
 
         return await self._database.write(operation)
 
-    async def confirm(self, claim: Claim) -> None:
+    async def confirm(
+        self,
+        claim: Claim,
+        *,
+        unless: Callable[[Job], str | None] | None = None,
+        instead_of: TaskKind | None = None,
+    ) -> None:
         """Make sure, right before something that must not happen twice, that the task is still ours.
 
         Lengthens its lease, and counts how long that took: a process that was stopped meanwhile, for longer
         than half a lease by either clock, cannot rely on the answer.
 
+        Args:
+            claim: the task.
+            unless: says of the job as it stands why it must not happen; None lets it.
+            instead_of: the job's task of this kind waits until the lease would end, and what somebody is
+                finding out under it is not written any more: it may be untrue in a moment.
+
         Raises:
             LeaseLost: another worker holds the task, or may by now.
+            NotWanted: what `unless` said.
             StorageUnavailable: it cannot be known just now.
         """
         began_ms, began_s = self._clock.now_ms(), self._clock.monotonic_s()
-        if await self._database.write(
-            lambda connection: task_rows.extend(connection, [claim], until_ms=began_ms + self._lease_ms)
-        ):
+        until_ms = began_ms + self._lease_ms
+
+        def operation(connection: Connection) -> list[Claim]:
+            # Locked before its tasks, as everywhere.
+            job = job_rows.load(connection, claim.subject, lock=instead_of is not None)
+            reason = None if unless is None or job is None else unless(job)
+            if reason is not None:
+                raise NotWanted(reason)
+            lost = task_rows.extend(connection, [claim], until_ms=until_ms)
+            if instead_of is not None and not lost:
+                task_rows.take_away(connection, instead_of, claim.subject, at_ms=until_ms)
+            return lost
+
+        if await self._database.write(operation):
             raise LeaseLost(f"another worker holds the {claim.kind} task of {claim.subject}")
         took_ms = max(self._clock.now_ms() - began_ms, (self._clock.monotonic_s() - began_s) * 1000)
         if took_ms > self._lease_ms / 2:
@@ -248,6 +275,12 @@ class Dispatch:
         """Give tasks back untouched."""
         await self._database.write(lambda connection: task_rows.release(connection, claims))
 
+    async def put_off(self, claim: Claim, *, due_at_ms: int) -> bool:
+        """Give a task back whose step failed, due later; False when it was given back or lost before."""
+        return await self._database.write(
+            lambda connection: task_rows.put_off(connection, claim, due_at_ms=due_at_ms)
+        )
+
     async def release_all(self) -> int:
         """Give back every lease there is: for a start that is certain to be the only worker."""
         return await self._database.write(task_rows.release_all)
@@ -255,12 +288,15 @@ class Dispatch:
     async def delivered(
         self, claim: Claim, tried: DeliveryAttempt, *, state: str | None, due: Due | None
     ) -> bool:
-        """Log a try, and settle the delivery or make it due again; False when the lease is lost."""
+        """Log a try, and settle the delivery or make it due again; False when the lease is lost.
+
+        May be said again after `OutcomeUnknown`: a try that is there is not stored twice.
+        """
 
         def operation(connection: Connection) -> bool:
             closed = task_rows.finish(connection, claim) if due is None else task_rows.again(connection, due)
-            if not closed:
-                return False
+            if not closed:  # by somebody else, unless this very result was stored and its answer lost
+                return delivery_rows.has_try(connection, tried)
             delivery_rows.add_try(connection, tried)
             if state is not None:
                 delivery_rows.settle(connection, claim.subject, state=state, at_ms=tried.at_ms)
@@ -268,13 +304,21 @@ class Dispatch:
 
         return await self._database.write(operation)
 
-    async def waiting(self) -> Waiting:
-        """Find what is past its deadline or its hold."""
+    async def waiting(self, *, last_word_ms: int) -> Waiting:
+        """Find what is past its deadline or its hold.
+
+        Args:
+            last_word_ms: a job that a provider accepted is left alone when its deadline was later than that.
+        """
         now_ms = self._clock.now_ms()
 
         def operation(connection: Connection) -> Waiting:
             return Waiting(
-                overdue=tuple(job_rows.find_overdue(connection, now_ms=now_ms, limit=SWEEP_LIMIT)),
+                overdue=tuple(
+                    job_rows.find_overdue(
+                        connection, now_ms=now_ms, last_word_ms=last_word_ms, limit=SWEEP_LIMIT
+                    )
+                ),
                 hold_expired=tuple(job_rows.find_hold_expired(connection, now_ms=now_ms, limit=SWEEP_LIMIT)),
             )
 
@@ -307,6 +351,9 @@ class Dispatch:
 
     async def _give_back_batch(self, batch: list[_Unchanged]) -> list[bool]:
         def operation(connection: Connection) -> list[bool]:
+            advanced = [one.due.claim.subject for one in batch if one.progress is not None]
+            if advanced:  # jobs before tasks, as everywhere
+                job_rows.lock(connection, advanced)
             held = [task_rows.again(connection, one.due) for one in batch]
             moved = [
                 (one.due.claim.subject, one.progress)
@@ -318,14 +365,3 @@ class Dispatch:
             return held
 
         return await self._database.write(operation)
-
-
-def _with_jobs(connection: Connection, claims: Sequence[Claim]) -> list[JobTask]:
-    subjects = [claim.subject for claim in claims]
-    jobs = job_rows.load_many(connection, subjects)
-    attempts = attempt_rows.load_of(connection, subjects)
-    return [
-        JobTask(claim, jobs[claim.subject], attempts.get(claim.subject, ()))
-        for claim in claims
-        if claim.subject in jobs
-    ]

@@ -26,6 +26,7 @@ from gateway.storage import attempts as attempt_rows
 from gateway.storage import jobs as job_rows
 from gateway.storage.engine import Database
 from gateway.storage.exchanges import Exchange
+from gateway.storage.readable import load_readable
 from gateway.upstream.accounts import Accounts
 from gateway.upstream.calls import Called, Calls
 from gateway.upstream.classify import Missing, Poll, Trouble
@@ -104,23 +105,27 @@ class Holds:
             raise not_found()
         return _held(job, attempts)
 
-    async def resolve(self, job_id: str, action: Action, *, by: str) -> JobView:
+    async def resolve(
+        self, job_id: str, action: Action, *, by: str, attempt_id: str | None = None
+    ) -> JobView:
         """Settle a held job.
 
         Args:
             job_id: the job.
             action: what to do.
             by: whose word it is, for the timeline: the key's id.
+            attempt_id: the attempt that the word is about; None for whichever is in doubt.
 
         Raises:
-            Refusal: `not-found`; `job-not-held`, also when it was settled meanwhile; for an adoption
-                `validation-failed` at `/provider_ref`, and `provider-unreachable`.
+            Refusal: `not-found`; `job-not-held`, also when it was settled meanwhile, or is held for another
+                attempt; for an adoption `validation-failed` at `/provider_ref`, and `provider-unreachable`.
         """
         found = await self.find(job_id)
+        _check_attempt(found.attempt, attempt_id)
         if isinstance(action, AdoptRun):
             weigh = await self._adoption(found, action.provider_ref, by)
         else:
-            weigh = self._word(action, by)
+            weigh = self._word(action, by, attempt_id)
         try:
             recorded: Recorded = await self._record.weighed(job_id, weigh)
         except JobUnknown as error:
@@ -130,9 +135,10 @@ class Holds:
         reach(Point.RESOLVE_AFTER_COMMIT)
         return view(recorded.after, recorded.attempts)
 
-    def _word(self, action: SubmitAgain | GiveUp, by: str) -> Weigh:
+    def _word(self, action: SubmitAgain | GiveUp, by: str, attempt_id: str | None) -> Weigh:
         def weigh(_connection: Connection, job: Job, attempts: tuple[Attempt, ...]) -> Verdict:
             attempt, now_ms = _held(job, attempts).attempt, self._clock.now_ms()
+            _check_attempt(attempt, attempt_id)
             if isinstance(action, SubmitAgain):
                 step = transitions.written_off(job, attempt, by=BY_OPERATOR, now_ms=now_ms)
             else:
@@ -152,8 +158,7 @@ class Holds:
 
         def weigh(connection: Connection, job: Job, attempts: tuple[Attempt, ...]) -> Verdict:
             doubted = _held(job, attempts).attempt
-            if doubted.id != attempt.id:
-                raise Refusal("job-not-held", "the job was submitted again meanwhile, and is held for that")
+            _check_attempt(doubted, attempt.id)
             if _taken(connection, doubted, ref):
                 raise _wrong_ref("another attempt has that run")
             now_ms = self._clock.now_ms()
@@ -194,10 +199,9 @@ class Holds:
 
 def _load_held(connection: Connection) -> list[HeldJob]:
     ids = job_rows.find_held(connection)
-    jobs, attempts = job_rows.load_many(connection, ids), attempt_rows.load_of(connection, ids)
     found: list[HeldJob] = []
-    for job_id in ids:
-        job, attempt = jobs[job_id], in_doubt(attempts.get(job_id, ()))
+    for job, attempts in load_readable(connection, ids).values():
+        attempt = in_doubt(attempts)
         if job.state.held is not None and attempt is not None:
             found.append(HeldJob(job=job, held=job.state.held, attempt=attempt))
     return found
@@ -208,6 +212,15 @@ def _held(job: Job, attempts: tuple[Attempt, ...]) -> HeldJob:
     if held is None or attempt is None:
         raise Refusal("job-not-held", f"the job is not held; it is {job.state.status}")
     return HeldJob(job=job, held=held, attempt=attempt)
+
+
+def _check_attempt(attempt: Attempt, wanted_id: str | None) -> None:
+    """Refuse a word about an attempt that was settled since: who read of it knows nothing of the other."""
+    if wanted_id is not None and attempt.id != wanted_id:
+        raise Refusal(
+            "job-not-held",
+            f"the job is not held for that attempt: it was submitted again, and is held for {attempt.id}",
+        )
 
 
 def _taken(connection: Connection, attempt: Attempt, ref: str) -> bool:

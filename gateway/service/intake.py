@@ -232,6 +232,8 @@ def _insert(connection: Connection, *, batch: list[_Prepared], doubt: bool, quot
                 owner = prepared.job.owner
                 held[owner, key] = Kept(prepared.job.id, owner, key, prepared.fingerprint)
     if fresh:
+        # In one order, so that batches of two replicas with the same keys wait for each other one way only.
+        fresh.sort(key=lambda one: (one.idempotency_key or "", one.job.owner))
         _insert_fresh(connection, fresh)
         reach(Point.ACCEPT_BEFORE_COMMIT)
     return outcome

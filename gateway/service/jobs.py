@@ -7,7 +7,7 @@ from msgspec import Raw, Struct
 from sqlalchemy import Connection
 
 from gateway.clock import Clock
-from gateway.errors import Refusal
+from gateway.errors import Refusal, Unreadable
 from gateway.jobs import transitions
 from gateway.jobs.job import Attempt, Job
 from gateway.jobs.transitions import Step
@@ -23,6 +23,9 @@ from gateway.storage.engine import Database
 from gateway.storage.events import EventRow
 from gateway.storage.exchanges import Exchange
 from gateway.storage.jobs import JobFilter
+
+_Shown = tuple[str, JobView | Unreadable]
+"""Whose it is, and the job, or why it cannot be shown."""
 
 
 class EventEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="event"):
@@ -91,17 +94,20 @@ class Jobs:
         self._database = database
         self._clock = clock
         self._record = record
-        self._shown: Batched[str, tuple[str, JobView] | None] = Batched(self._show_batch, limit=256)
+        self._shown: Batched[str, _Shown | None] = Batched(self._show_batch, limit=256)
 
     async def show(self, job_id: str, *, owner: str | None) -> JobView:
         """Return a job.
 
         Raises:
             Refusal: `not-found`, the same for an unknown job and another owner's.
+            Unreadable: it is there, and this version cannot read it.
         """
         found = await self._shown(job_id)
         if found is None or (owner is not None and found[0] != owner):
             raise not_found()
+        if isinstance(found[1], Unreadable):
+            raise found[1]
         return found[1]
 
     async def page(self, wanted: JobFilter) -> list[JobView]:
@@ -137,7 +143,7 @@ class Jobs:
         await self.show(job_id, owner=owner)
         return await self._database.read(lambda connection: _timeline(connection, job_id))
 
-    async def _show_batch(self, job_ids: list[str]) -> list[tuple[str, JobView] | None]:
+    async def _show_batch(self, job_ids: list[str]) -> list[_Shown | None]:
         wanted = set(job_ids)
         found = await self._database.read(lambda connection: job_rows.load_views(connection, sorted(wanted)))
         return [found.get(job_id) for job_id in job_ids]

@@ -7,7 +7,9 @@ commits, or none. A worker's result is fenced: if another claimed its task meanw
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
+from functools import update_wrapper
 from typing import Protocol
 
 import msgspec
@@ -17,7 +19,7 @@ from sqlalchemy import Connection
 
 from gateway.clock import Clock
 from gateway.crash_points import Point, reach
-from gateway.errors import GatewayError, LeaseLost
+from gateway.errors import GatewayError, LeaseLost, OutcomeUnknown, StorageUnavailable
 from gateway.ids import DELIVERY, MESSAGE, Ids
 from gateway.jobs import history, spend
 from gateway.jobs.job import Attempt, Job
@@ -38,6 +40,10 @@ from gateway.storage.engine import Database
 from gateway.storage.exchanges import Exchange
 from gateway.storage.tasks import Claim, Due
 
+PAUSES_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+"""Between looks for a transition that may stand, while the server comes back."""
+MOST_UNANSWERED = 1000
+
 Decide = Callable[[Job, tuple[Attempt, ...]], Step]
 
 
@@ -56,6 +62,9 @@ class Recorded(Struct, frozen=True, kw_only=True):
     """What it was; None when it is new, or when there is none."""
     spent: Mapping[str, Money] = {}
     """What was added to the ledger, by provider."""
+
+
+Change = Callable[[Connection], Recorded]
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
@@ -109,6 +118,8 @@ class Record:
         self._clock = clock
         self._ids = ids
         self._listener = listener
+        self._unanswered: dict[tuple[TaskKind, str, int], Recorded] = {}
+        """By claim: what may stand, since the answer to its commit was lost."""
 
     async def transition(self, job_id: str, decide: Decide) -> Recorded:
         """Change a job on somebody's wish.
@@ -121,9 +132,7 @@ class Record:
         def operation(connection: Connection) -> Recorded:
             return self._apply(connection, _locked(connection, job_id), decide)
 
-        recorded = await self._database.write(operation)
-        self._listener.recorded(recorded)
-        return recorded
+        return await self._insist(operation)
 
     async def result(
         self,
@@ -143,6 +152,8 @@ class Record:
             then: keep the task, due again; None removes it.
             also: what else the same transaction is to write.
 
+        After `OutcomeUnknown` it may be said again: what stands is then not done twice, but told.
+
         Raises:
             LeaseLost: another worker holds the task now; nothing was written.
         """
@@ -158,9 +169,7 @@ class Record:
                 also(connection)
             return recorded
 
-        recorded = await self._database.write(operation)
-        self._listener.recorded(recorded)
-        return recorded
+        return await self._commit(operation, claim)
 
     async def weighed(self, job_id: str, weigh: Weigh, *, claim: Claim | None = None) -> Recorded:
         """Change a job by what the whole store says of it.
@@ -168,7 +177,8 @@ class Record:
         Args:
             job_id: the job.
             weigh: looks, and decides; what it raises is raised here, and nothing is written.
-            claim: the task that asks, closed with the verdict; None when somebody else does.
+            claim: the task that asks, closed with the verdict, which may be said again like a result; None
+                when somebody else asks.
 
         Raises:
             JobUnknown: there is no such job.
@@ -184,9 +194,7 @@ class Record:
                 exchange_rows.insert_one(connection, exchange)
             return self._apply(connection, job, lambda _job, _attempts: verdict.step)
 
-        recorded = await self._database.write(operation)
-        self._listener.recorded(recorded)
-        return recorded
+        return await (self._insist(operation) if claim is None else self._commit(operation, claim))
 
     async def intent(
         self, claim: Claim, decide: Decide, *, admit: Callable[[Connection], Due | None] = lambda _: None
@@ -223,6 +231,39 @@ class Record:
         recorded = await self._database.write(operation, vital=False)
         if recorded is not None:
             self._listener.recorded(recorded)
+        return recorded
+
+    async def _commit(self, operation: Change, claim: Claim) -> Recorded:
+        """Write what a task found out, and tell of it: also when an earlier try turns out to stand."""
+        key = (claim.kind, claim.subject, claim.version)
+        once = _Once(operation, self._unanswered.pop(key, None))
+        try:
+            recorded = await self._database.write(once)
+        except StorageUnavailable:
+            if once.made is not None:  # kept for the next try, which comes soon or never
+                self._unanswered[key] = once.made
+                while len(self._unanswered) > MOST_UNANSWERED:
+                    self._unanswered.pop(next(iter(self._unanswered)))
+            raise
+        self._listener.recorded(recorded)
+        return recorded
+
+    async def _insist(self, operation: Change) -> Recorded:
+        """Write what nobody says again in the same words: while its outcome is unknown, look for a while."""
+        once, pauses, doubt = _Once(operation, None), iter(PAUSES_S), ""
+        while True:
+            try:
+                recorded = await self._database.write(once)
+                break
+            except StorageUnavailable as error:
+                doubt = doubt or (str(error) if isinstance(error, OutcomeUnknown) else "")
+                pause_s = next(pauses, None)
+                if not doubt:
+                    raise
+                if pause_s is None:
+                    raise OutcomeUnknown(doubt) from error
+            await asyncio.sleep(pause_s)
+        self._listener.recorded(recorded)
         return recorded
 
     def _apply(self, connection: Connection, before: Job, decide: Decide) -> Recorded:
@@ -318,6 +359,40 @@ class Record:
         ]
         delivery_rows.insert_many(connection, frozen)
         task_rows.insert_many(connection, [(TaskKind.DELIVER, delivery.id, now_ms) for delivery in frozen])
+
+
+class _Once:
+    """An operation that may be carried out again though it may stand: then it is not done twice.
+
+    Args:
+        operation: locks its job before anything else.
+        made: what an earlier try came to, whose commit nobody answered.
+    """
+
+    def __init__(self, operation: Change, made: Recorded | None) -> None:
+        self._operation = operation
+        self.made = made
+        update_wrapper(self, operation)
+
+    def __call__(self, connection: Connection) -> Recorded:
+        if self.made is None or not _stands(connection, self.made):
+            self.made = None  # in case the next line raises
+            self.made = self._operation(connection)
+        return self.made
+
+
+def _stands(connection: Connection, made: Recorded) -> bool:
+    """Whether exactly these events are in the log. What told nothing is not recognized, and need not be."""
+    if not made.events:
+        return False
+    _locked(connection, made.after.id)  # waits for a commit that is under way still
+    step = Step(job=made.after, attempt=made.attempt, events=made.events)
+    rows = _event_rows(made.before, made.after, made.attempt_before, step, 0)
+    logged = {
+        (row.sequence, row.type, bytes(row.data).decode())
+        for row in event_rows.load_of(connection, made.after.id)
+    }
+    return logged.issuperset((row["sequence"], row["type"], row["data"]) for row in rows)
 
 
 def _locked(connection: Connection, job_id: str) -> Job:

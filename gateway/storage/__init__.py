@@ -6,7 +6,8 @@
 * `batching`: concurrent calls become one operation.
 * `jobs`, `attempts`, `events`, `tasks`, `deliveries`, `exchanges`, `callbacks`, `keys`: the statements, by
   aggregate; sync functions of a SQLAlchemy `Connection`, the same for every engine.
-* `sealing`: secrets that must be read back, encrypted at rest.
+* `readable`: jobs with their attempts, without those that this version cannot read.
+* `sealing`: secrets that must be read back, encrypted at rest. `canary`: whether the key is still the same.
 
 Money is integer micro-USD, instants are epoch milliseconds, documents msgspec JSON in text. A transaction
 is never held across a call to the outside. What belongs together is decided in `gateway/service`.

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import msgspec
 from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
+from gateway.errors import Unreadable
 from gateway.ids import ATTEMPT, first_id
 from gateway.jobs.job import LIVE, Attempt
 from gateway.storage.tables import UNSETTLED, adoptions, attempts, jobs
 
-_decode = msgspec.json.Decoder(Attempt).decode
+_decoder = msgspec.json.Decoder(Attempt)
 
 _INSERT = insert(attempts)
 _UPDATE = (
@@ -30,13 +31,15 @@ _TAKEN = select(attempts.c.ref).where(
     attempts.c.ref.in_(bindparam("refs", expanding=True)),
     attempts.c.id != bindparam("but_of"),
 )
-_AT = (attempts.c.provider == bindparam("of_provider"), attempts.c.account == bindparam("of_account"))
+# Not by account: a provider may list the runs of a whole organization, to whom several accounts belong.
+_AT = attempts.c.provider == bindparam("of_provider")
 # The very text of the partial index, without which SQLite would not use it.
-_UNSETTLED = select(attempts.c.document).where(*_AT, text(UNSETTLED))
+_UNSETTLED = select(attempts.c.document).where(_AT, text(UNSETTLED))
 _KNOWN = (
     select(attempts.c.ref)
     .where(
-        *_AT,
+        # Disguised, or all the refs there ever were would be read in their order: few attempts began then.
+        attempts.c.provider.concat("") == bindparam("of_provider"),
         attempts.c.ref.is_not(None),
         attempts.c.id >= bindparam("from_id"),
         attempts.c.id < bindparam("to_id"),
@@ -56,6 +59,13 @@ _NEEDED = (
     )
     .group_by(attempts.c.provider, attempts.c.account)
 )
+
+
+def _decode(document: str, whose: str) -> Attempt:
+    try:
+        return _decoder.decode(document)
+    except msgspec.DecodeError as error:
+        raise Unreadable(f"an attempt {whose} cannot be read: {error}") from error
 
 
 def insert_one(connection: Connection, attempt: Attempt) -> None:
@@ -99,7 +109,7 @@ def load_of(connection: Connection, job_ids: Sequence[str]) -> dict[str, tuple[A
     if not job_ids:
         return found
     for job_id, document in connection.execute(_OF, {"ids": list(job_ids)}):
-        found[job_id] = (*found.get(job_id, ()), _decode(document))
+        found[job_id] = (*found.get(job_id, ()), _decode(document, f"of {job_id}"))
     return found
 
 
@@ -111,13 +121,13 @@ def count_needed(connection: Connection) -> dict[tuple[str, str], int]:
 def find(connection: Connection, attempt_id: str) -> Attempt | None:
     """Read an attempt, or None when there is none of that id."""
     document = connection.execute(_BY_ID, {"attempt_id": attempt_id}).scalar_one_or_none()
-    return None if document is None else _decode(document)
+    return None if document is None else _decode(document, attempt_id)
 
 
-def load_unsettled(connection: Connection, *, provider: str, account: str) -> list[Attempt]:
-    """Read the attempts at an account, of every job, that may have made a run whose ref is not known."""
-    found = connection.execute(_UNSETTLED, {"of_provider": provider, "of_account": account})
-    return [_decode(document) for (document,) in found]
+def load_unsettled(connection: Connection, *, provider: str) -> list[Attempt]:
+    """Read the attempts at a provider, of every job, that may have made a run whose ref is not known."""
+    found = connection.execute(_UNSETTLED, {"of_provider": provider})
+    return [_decode(document, f"in doubt at {provider}") for (document,) in found]
 
 
 def find_taken(connection: Connection, *, provider: str, refs: Sequence[str], but_of: str) -> frozenset[str]:
@@ -132,16 +142,14 @@ def find_known(
     connection: Connection,
     *,
     provider: str,
-    account: str,
     since_ms: int,
     until_ms: int,
     but_of: str,
     limit: int,
 ) -> frozenset[str]:
-    """Return refs of attempts, other than `but_of`, that began at an account in that time."""
+    """Return refs of attempts, other than `but_of`, that began at a provider in that time."""
     asked = {
         "of_provider": provider,
-        "of_account": account,
         "from_id": first_id(ATTEMPT, since_ms),
         "to_id": first_id(ATTEMPT, until_ms),
         "but_of": but_of,

@@ -10,6 +10,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from gateway.errors import StorageUnavailable
+
+PATIENCE_S = 10.0
+"""How long an item waits for its batch to begin."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -20,21 +25,46 @@ class Batched(Generic[Item, Result]):
     Args:
         run: gets the items in the order they came, and returns as many results.
         limit: the largest batch.
+        patience_s: how long an item waits for its batch to begin, seconds.
     """
 
-    def __init__(self, run: Callable[[list[Item]], Awaitable[list[Result]]], *, limit: int = 64) -> None:
+    def __init__(
+        self,
+        run: Callable[[list[Item]], Awaitable[list[Result]]],
+        *,
+        limit: int = 64,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         self._run = run
         self._limit = limit
+        self._patience_s = patience_s
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._task: asyncio.Task[None] | None = None
 
     async def __call__(self, item: Item) -> Result:
-        """Return this item's result, or raise what its batch raised."""
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
+        """Return this item's result, or raise what its batch raised.
+
+        Raises:
+            StorageUnavailable: the batch before takes too long, as one whose outcome is in doubt does.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+        entry = (item, future)
+        self._waiting.append(entry)
         if self._task is None:
             self._task = asyncio.create_task(self._drain())
-        return await future
+        late = loop.call_later(self._patience_s, self._turn_away, entry)
+        try:
+            return await future
+        finally:
+            late.cancel()
+
+    def _turn_away(self, entry: tuple[Item, asyncio.Future[Result]]) -> None:
+        _, future = entry
+        left = [one for one in self._waiting if one[1] is not future]
+        if len(left) < len(self._waiting) and not future.done():  # not begun, and still waited for
+            self._waiting = left
+            future.set_exception(StorageUnavailable("the database is too busy; nothing was stored"))
 
     async def _drain(self) -> None:
         try:

@@ -96,8 +96,15 @@ def load_tries(connection: Connection, delivery_ids: Sequence[str]) -> list[Deli
 
 
 def add_try(connection: Connection, attempt: DeliveryAttempt) -> None:
-    """Store a try."""
-    connection.execute(_TRY, {name: getattr(attempt, name) for name in DeliveryAttempt.__struct_fields__})
+    """Store a try, unless it is there: written again after a commit whose answer was lost."""
+    tried = load_tries(connection, [attempt.delivery_id])
+    if all(one.number != attempt.number for one in tried):
+        connection.execute(_TRY, {name: getattr(attempt, name) for name in DeliveryAttempt.__struct_fields__})
+
+
+def has_try(connection: Connection, attempt: DeliveryAttempt) -> bool:
+    """Whether this very try is stored."""
+    return attempt in load_tries(connection, [attempt.delivery_id])
 
 
 def settle(connection: Connection, delivery_id: str, *, state: str, at_ms: int) -> None:

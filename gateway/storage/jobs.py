@@ -8,12 +8,28 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    and_,
+    bindparam,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
-from gateway.jobs.job import Attempt, Job, JobRequest, JobState
+from gateway.errors import Unreadable
+from gateway.jobs.job import Attempt, AttemptState, Job, JobRequest, JobState
 from gateway.jobs.view import JobView, compose
 from gateway.storage.tables import attempts, jobs
+from gateway.telemetry import get_logger
 from providers.contract.status import JobStatus
+
+_log = get_logger("gateway.storage")
 
 _encode = msgspec.json.encode
 _decode_request = msgspec.json.Decoder(JobRequest).decode
@@ -95,6 +111,7 @@ _STORED = select(jobs.c.id).where(jobs.c.id.in_(bindparam("ids", expanding=True)
 _BY_ID = select(jobs).where(jobs.c.id == bindparam("job_id"))
 _BY_IDS = select(jobs).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
 _LOCKED = _BY_ID.with_for_update()
+_LOCKS = _STORED.order_by(jobs.c.id).with_for_update()
 _UPDATE = update(jobs).where(jobs.c.id == bindparam("job_id"), jobs.c.sequence == bindparam("seen"))
 _PROGRESS = (
     update(jobs)
@@ -122,12 +139,24 @@ _VIEWS = (
     .where(jobs.c.id.in_(bindparam("ids", expanding=True)))
     .order_by(attempts.c.number)
 )
+# Not those that would be left alone: whose submission is in flight, or whose provider has the last word.
+_LEFT_ALONE = exists().where(
+    attempts.c.job_id == jobs.c.id,
+    or_(
+        attempts.c.state == AttemptState.SUBMITTING.value,
+        and_(
+            attempts.c.state == AttemptState.ACCEPTED.value,
+            jobs.c.deadline_at_ms > bindparam("last_word_ms"),
+        ),
+    ),
+)
 _OVERDUE = (
     select(jobs.c.id)
     .where(
         jobs.c.finished_at_ms.is_(None),
         jobs.c.hold_until_ms.is_(None),
         jobs.c.deadline_at_ms <= bindparam("now_ms"),
+        ~_LEFT_ALONE,
     )
     .order_by(jobs.c.deadline_at_ms)
     .limit(bindparam("limit"))
@@ -170,6 +199,11 @@ def load(connection: Connection, job_id: str, *, lock: bool = False) -> Job | No
     return None if row is None else _job(row)
 
 
+def lock(connection: Connection, job_ids: Sequence[str]) -> None:
+    """Lock jobs before their tasks, which whoever changes both does; in one order, so that none deadlock."""
+    connection.execute(_LOCKS, {"ids": sorted(job_ids)}).all()
+
+
 def load_many(connection: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
     """Read these jobs, by id; unknown ids are left out."""
     if not job_ids:
@@ -189,13 +223,13 @@ def save_progress(connection: Connection, values: list[tuple[str, float]]) -> No
     connection.execute(_PROGRESS, [{"job_id": job_id, "value": value} for job_id, value in values])
 
 
-def load_views(connection: Connection, job_ids: Sequence[str]) -> dict[str, tuple[str, JobView]]:
-    """Show these jobs: id to (owner, view). Unknown ids are left out."""
+def load_views(connection: Connection, job_ids: Sequence[str]) -> dict[str, tuple[str, JobView | Unreadable]]:
+    """Show these jobs: id to (owner, view, or why there is none). Unknown ids are left out."""
     return _shown([tuple(row) for row in connection.execute(_VIEWS, {"ids": list(job_ids)})])
 
 
 def list_views(connection: Connection, wanted: JobFilter) -> list[JobView]:
-    """Show a page of jobs, newest first."""
+    """Show a page of jobs, newest first; one that cannot be read is left out, and the log names it."""
     compared: tuple[tuple[object, ColumnElement[Any], Callable[[Any, Any], ColumnElement[bool]]], ...] = (
         (wanted.owner, jobs.c.owner, operator.eq),
         (wanted.status, jobs.c.status, operator.eq),
@@ -210,12 +244,27 @@ def list_views(connection: Connection, wanted: JobFilter) -> list[JobView]:
         given.append(waits if wanted.held else ~waits)
     found = select(jobs.c.id).where(*given).order_by(jobs.c.id.desc()).limit(wanted.limit)
     shown = load_views(connection, list(connection.execute(found).scalars()))
-    return [shown[job_id][1] for job_id in sorted(shown, reverse=True)]
+    views: list[JobView] = []
+    for job_id in sorted(shown, reverse=True):
+        view = shown[job_id][1]
+        if isinstance(view, Unreadable):
+            _log.error("storage.unreadable", job_id=job_id, error=str(view))
+        else:
+            views.append(view)
+    return views
 
 
-def find_overdue(connection: Connection, *, now_ms: int, limit: int) -> list[str]:
-    """Return unfinished jobs past their deadline, held ones left out."""
-    return list(connection.execute(_OVERDUE, {"now_ms": now_ms, "limit": limit}).scalars())
+def find_overdue(connection: Connection, *, now_ms: int, last_word_ms: int, limit: int) -> list[str]:
+    """Return unfinished jobs to be ended for their deadline; held ones and submissions in flight are not.
+
+    Args:
+        connection: to the store.
+        now_ms: the instant.
+        last_word_ms: a job that its provider accepted is left alone when its deadline was later than that.
+        limit: the most to return, those of the earliest deadlines.
+    """
+    asked = {"now_ms": now_ms, "last_word_ms": last_word_ms, "limit": limit}
+    return list(connection.execute(_OVERDUE, asked).scalars())
 
 
 def find_hold_expired(connection: Connection, *, now_ms: int, limit: int) -> list[str]:
@@ -234,6 +283,13 @@ def find_held(connection: Connection) -> list[str]:
 
 
 def _job(row: RowMapping) -> Job:
+    try:
+        return _decoded(row)
+    except msgspec.DecodeError as error:
+        raise Unreadable(f"{row['id']} cannot be read: {error}") from error
+
+
+def _decoded(row: RowMapping) -> Job:
     return Job(
         id=row["id"],
         owner=row["owner"],
@@ -250,13 +306,19 @@ def _job(row: RowMapping) -> Job:
     )
 
 
-def _shown(rows: Sequence[tuple[Any, ...]]) -> dict[str, tuple[str, JobView]]:
-    tried: dict[str, tuple[Attempt, ...]] = {}
+def _shown(rows: Sequence[tuple[Any, ...]]) -> dict[str, tuple[str, JobView | Unreadable]]:
+    parts: dict[str, list[tuple[Any, ...]]] = {}
     for row in rows:
-        job_id, document = row[0], row[-1]
-        if document is not None:
-            tried[job_id] = (*tried.get(job_id, ()), _decode_attempt(document))
-    return {row[0]: (row[1], _view(row, tried.get(row[0], ()))) for row in rows}
+        parts.setdefault(row[0], []).append(row)
+    return {job_id: (of_job[0][1], _view_or_why_not(of_job)) for job_id, of_job in parts.items()}
+
+
+def _view_or_why_not(rows: list[tuple[Any, ...]]) -> JobView | Unreadable:
+    try:
+        tried = tuple(_decode_attempt(row[-1]) for row in rows if row[-1] is not None)
+        return _view(rows[0], tried)
+    except msgspec.DecodeError as error:
+        return Unreadable(f"{rows[0][0]} cannot be read: {error}")
 
 
 def _view(row: tuple[Any, ...], tried: tuple[Attempt, ...]) -> JobView:

@@ -19,6 +19,7 @@ import threading
 import time
 from typing import Any, Final, TypeVar
 
+import psycopg
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -27,8 +28,11 @@ from gateway.clock import Clock
 from gateway.errors import OutcomeUnknown, StorageUnavailable
 from gateway.storage.engine import OnCommit, Operation
 from gateway.storage.server_clock import Sample, ServerClock
+from gateway.telemetry import get_logger
 
 T = TypeVar("T")
+
+_log = get_logger("gateway.storage")
 
 WRITERS: Final = 6
 READERS: Final = 2
@@ -39,6 +43,8 @@ CONFLICT_TRIES: Final = 3
 WATCH_S: Final = 2.0
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 5.0
+LAST_WORDS_S: Final = 1.0
+"""How long `close` waits for a thread beyond its operation's deadline."""
 
 SESSION: Final = {
     "statement_timeout": "5s",
@@ -77,16 +83,32 @@ def open_server(database: str, *, session: dict[str, str] = SESSION) -> Engine:
         session: settings of each session.
     """
     engine = create_engine(
-        server_url(database), poolclass=NullPool, isolation_level="READ COMMITTED", connect_args=dict(NETWORK)
+        server_url(database),
+        poolclass=NullPool,
+        isolation_level="READ COMMITTED",
+        connect_args=dict(NETWORK),
+        hide_parameters=True,  # what a statement is told may be somebody's secret, and errors are logged
     )
+
+    def connect(dialect: Any, _record: object, arguments: Any, named: Any) -> Any:
+        raw = dialect.connect(*arguments, **named)
+        line: _Line | None = getattr(_opening, "line", None)
+        if line is not None:
+            line.opened(raw)  # before anything is said on it: that, too, must not take for ever
+        return raw
 
     def set_up(connection: Any, _record: object) -> None:
         # One round trip, and no `options` in the URL, which PgBouncer refuses.
         connection.execute("; ".join(f"SET {name} = '{value}'" for name, value in session.items()))
         connection.commit()
 
+    event.listen(engine, "do_connect", connect)
     event.listen(engine, "connect", set_up)
     return engine
+
+
+_opening = threading.local()
+"""`line`: the one that this thread opens just now."""
 
 
 class PostgresDatabase:
@@ -119,12 +141,14 @@ class PostgresDatabase:
         reading = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._line = _Line(reading)
         self._look()
-        lines = [(self._queue, self._engine)] * WRITERS + [(self._questions, reading)] * READERS
+        lanes = [
+            *((self._queue, _Line(self._engine), True) for _ in range(WRITERS)),
+            *((self._questions, _Line(reading), False) for _ in range(READERS)),
+        ]
+        self._lines = [self._line, *(line for _, line, _ in lanes)]
         self._threads = [
-            threading.Thread(
-                target=self._carry_out_all, args=(errands, engine), name=f"postgres-{number}", daemon=True
-            )
-            for number, (errands, engine) in enumerate(lines)
+            threading.Thread(target=self._carry_out_all, args=lane, name=f"postgres-{number}", daemon=True)
+            for number, lane in enumerate(lanes)
         ]
         self._threads.append(threading.Thread(target=self._watch, name="postgres-watch", daemon=True))
         for thread in self._threads:
@@ -156,26 +180,37 @@ class PostgresDatabase:
             self._queue.put(None)
         for _ in range(READERS):
             self._questions.put(None)
-        for thread in self._threads:
-            await asyncio.to_thread(thread.join)
-        self._line.close()
+        await asyncio.to_thread(self._join)
         self._engine.dispose()
+
+    def _join(self) -> None:
+        """Wait for the threads, no longer than their operations may take; they do not keep the process."""
+        for grace_s in (self._deadline_s + LAST_WORDS_S, LAST_WORDS_S):
+            until_s = time.monotonic() + grace_s
+            for thread in self._threads:
+                thread.join(max(0.0, until_s - time.monotonic()))
+            left = [thread.name for thread in self._threads if thread.is_alive()]
+            if not left:
+                return
+            for line in self._lines:
+                line.cut()
+        _log.error("storage.threads_left", error="they hang on the PostgreSQL server", threads=left)
 
     async def _hand_over(self, to: queue.SimpleQueue[_Errand | None], operation: Operation[T]) -> T:
         if self._closed.is_set():
             raise StorageUnavailable("the database is closed")
         loop = asyncio.get_running_loop()
-        errand = _Errand(operation, loop)
-        late = loop.call_later(self._deadline_s, errand.abandon)
+        errand = _Errand(operation, loop, deadline_s=self._deadline_s)
         to.put(errand)
-        try:
-            result: T = await errand.future
-        finally:
-            late.cancel()
+        result: T = await errand.future
         return result
 
-    def _carry_out_all(self, errands: queue.SimpleQueue[_Errand | None], engine: Engine) -> None:
-        line, writes = _Line(engine), engine is self._engine
+    def _carry_out_all(
+        self,
+        errands: queue.SimpleQueue[_Errand | None],
+        line: _Line,
+        writes: bool,  # noqa: FBT001  (called by the thread, by position)
+    ) -> None:
         while (errand := errands.get()) is not None:
             if not errand.begin(line):
                 continue  # abandoned while it waited
@@ -185,10 +220,17 @@ class PostgresDatabase:
             except BaseException as error:  # noqa: BLE001  (whatever it is, its waiter hears it)
                 errand.settle(None, error)
             else:
-                if writes and self._on_commit is not None:
-                    self._on_commit(time.perf_counter() - started, 1)
                 errand.settle(result, None)
+                if writes:
+                    self._tell(time.perf_counter() - started)
         line.close()
+
+    def _tell(self, seconds: float) -> None:
+        try:
+            if self._on_commit is not None:
+                self._on_commit(seconds, 1)
+        except Exception as error:  # noqa: BLE001  (were the thread to end, nobody would do its work)
+            _log.exception("storage.listener_failed", error=repr(error))
 
     def _watch(self) -> None:
         """Look at the server and its clock again and again, so that readiness needs no traffic to be true."""
@@ -199,6 +241,7 @@ class PostgresDatabase:
                 self.trouble = str(error)
             else:
                 self.trouble = None
+        self._line.close()
 
     def _look(self) -> None:
         def ask(connection: Connection) -> Sample:
@@ -243,19 +286,26 @@ class _Line:
             return self._connection
         if time.monotonic() < self._not_before_s:
             raise StorageUnavailable(self._reason)
+        _opening.line = self
         try:
             self._connection = self._engine.connect()
         except DBAPIError as error:
-            self._reason = f"the PostgreSQL server cannot be reached: {_first_line(error)}"
+            self._raw = None
+            said = "it took too long to connect" if self._cut else _first_line(error)
+            self._reason = f"the PostgreSQL server cannot be reached: {said}"
             self._not_before_s = time.monotonic() + self._pause_s
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
             raise StorageUnavailable(self._reason) from error
+        finally:
+            _opening.line = None
         self._pause_s, self._not_before_s = FIRST_PAUSE_S, 0.0
-        self._raw = self._connection.connection.driver_connection
-        if self._cut:
-            self.close()
-            raise StorageUnavailable("the PostgreSQL server took too long to connect; nothing was stored")
         return self._connection
+
+    def opened(self, raw: Any) -> None:
+        """Be told of the driver's connection as soon as there is one: what is said on it can be cut."""
+        self._raw = raw
+        if self._cut:  # while it was being made
+            self.cut()
 
     def renew(self) -> None:
         """Begin with a connection that nobody has cut."""
@@ -267,9 +317,9 @@ class _Line:
         """Let go of the connection; the next `open` makes a new one."""
         connection, self._connection, self._raw = self._connection, None, None
         if connection is not None:
-            with contextlib.suppress(DBAPIError):  # it may be broken, which is why it is let go
+            with contextlib.suppress(Exception):  # it may be broken, which is why it is let go
                 connection.invalidate()
-            with contextlib.suppress(DBAPIError):
+            with contextlib.suppress(Exception):
                 connection.close()
 
     def cut(self) -> None:
@@ -279,27 +329,37 @@ class _Line:
         if raw is None or raw.closed:
             return
         # Closed meanwhile: then nothing waits on it any more.
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(raw.fileno())) as same:
+        with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(raw.fileno())) as same:
             same.shutdown(socket.SHUT_RDWR)
 
 
 class _Errand:
-    """One operation on its way through a thread."""
+    """One operation on its way through a thread.
 
-    __slots__ = ("_line", "_lock", "_state", "future", "loop", "operation")
+    Args:
+        operation: what to do.
+        loop: its waiter's. Who waits may go away; the time runs on, since the thread may hang on the network.
+        deadline_s: how much time it has, seconds.
+    """
 
-    def __init__(self, operation: Operation[Any], loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = ("_late", "_line", "_lock", "_state", "_until_s", "future", "loop", "operation")
+
+    def __init__(
+        self, operation: Operation[Any], loop: asyncio.AbstractEventLoop, *, deadline_s: float
+    ) -> None:
         self.operation = operation
         self.loop = loop
+        self._late = loop.call_later(deadline_s, self.abandon)
+        self._until_s = time.monotonic() + deadline_s
         self.future: asyncio.Future[Any] = loop.create_future()
         self._lock = threading.Lock()
         self._state = "waiting"
         self._line: _Line | None = None
 
     def begin(self, line: _Line) -> bool:
-        """Take it up; False when nobody waits for it any more."""
+        """Take it up; False when its time is over, of which its waiter hears by `abandon`."""
         with self._lock:
-            if self._state != "waiting":
+            if self._state != "waiting" or time.monotonic() >= self._until_s:
                 return False
             self._state, self._line = "begun", line
             line.renew()
@@ -320,6 +380,7 @@ class _Errand:
             self._state = "over"
 
         def tell() -> None:
+            self._late.cancel()
             if self.future.done():
                 return
             if error is not None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import closing, contextmanager
+from functools import partial
 
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from gateway.errors import StorageUnavailable
+from gateway.storage.canary import hold_against
 from gateway.storage.postgres import SESSION, open_server
 from gateway.storage.schema import SchemaState, inspect_schema, migrate
+from gateway.storage.sealing import Sealer
 
 LOCK = 7_234_019_446_711_208_001
 """Of pg_advisory_lock; any number that nobody else uses in this database."""
@@ -54,12 +57,37 @@ def migrate_server(database: str) -> tuple[str, ...]:
         return state.pending  # the lock goes with the connection
 
 
+def hold_key_against(database: str, sealer: Sealer, *, key: str, change: bool) -> None:
+    """Make sure that a key is the one that the secrets in a database were sealed with.
+
+    Args:
+        database: the setting: `postgresql://...`; its schema is this version's.
+        sealer: seals with the key.
+        key: where the key comes from, for the error.
+        change: whether it becomes the database's when that has none yet.
+
+    Raises:
+        SettingsError: it is another.
+        StorageUnavailable: the server cannot be reached.
+    """
+    opened = partial(_transaction, database)
+    hold_against(opened, opened if change else None, sealer, key=key)
+
+
+@contextmanager
+def _transaction(database: str) -> Generator[Connection]:
+    with _connected(database, SESSION) as connection, connection.begin():
+        yield connection
+
+
 @contextmanager
 def _connected(database: str, session: dict[str, str]) -> Generator[Connection]:
     engine = open_server(database, session=session)
     try:
         with closing(engine.connect()) as connection:
             yield connection
+    except IntegrityError:
+        raise
     except DBAPIError as error:
         reason = str(error.orig).strip().partition("\n")[0]
         raise StorageUnavailable(f"the PostgreSQL server cannot be used: {reason}") from error

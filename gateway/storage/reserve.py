@@ -50,15 +50,21 @@ class Reserve:
             finally:
                 os.close(descriptor)
         except OSError:
-            self._path.unlink(missing_ok=True)
+            self._remove()
         else:
             self.held = True
         return self.held
 
     def give_up(self) -> bool:
-        """Remove the file; False when there is none, and so no room was made."""
-        if self._size_bytes == 0 or not self.held:
+        """Remove the file; False when there is none or it cannot be, and so no room was made."""
+        if self._size_bytes == 0 or not self.held or not self._remove():
             return False
-        self._path.unlink(missing_ok=True)
         self.held = False
+        return True
+
+    def _remove(self) -> bool:
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError:  # the file system went read-only, or away: what cannot be written says so by itself
+            return False
         return True

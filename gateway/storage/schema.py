@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 from alembic import command
@@ -10,9 +11,14 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from msgspec import Struct
 from sqlalchemy import Connection
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
-from gateway.errors import SchemaRefused
+from gateway.errors import SchemaRefused, StorageUnavailable
+
+_PASSING = frozenset(
+    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_FULL}
+)
+"""Primary result codes of SQLite that say nothing against the file."""
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -27,20 +33,25 @@ class SchemaState(Struct, frozen=True, kw_only=True):
     """Revisions still to be applied, oldest first, each with its title."""
 
 
-def inspect_schema(connection: Connection) -> SchemaState:
+def inspect_schema(connection: Connection, *, checked_bytes: int = 0) -> SchemaState:
     """Tell how far the schema is behind.
+
+    Args:
+        connection: in a transaction; that it reads suffices.
+        checked_bytes: a SQLite file is looked through for damage when it is no larger than that.
 
     Raises:
         SchemaRefused: the file is damaged, no database at all, or of a newer version.
+        StorageUnavailable: it cannot be read just now.
     """
     scripts = ScriptDirectory.from_config(_config(connection))
     head = scripts.get_current_head() or ""
     try:
         current = MigrationContext.configure(connection).get_current_revision()
-        if connection.dialect.name == "sqlite":
-            _check_sqlite(connection)
+        if connection.dialect.name == "sqlite" and checked_bytes:
+            _check_sqlite(connection, checked_bytes)
     except DatabaseError as error:
-        raise SchemaRefused(f"the database cannot be read: {error.orig}") from error
+        raise unusable(error, "the database cannot be read") from error
     known = {script.revision for script in scripts.walk_revisions()}
     if current is not None and current not in known:
         reason = f"the database has schema {current}, which this version (schema {head}) does not know"
@@ -49,8 +60,25 @@ def inspect_schema(connection: Connection) -> SchemaState:
     for script in scripts.walk_revisions():
         if script.revision == current:
             break
-        pending.append(f"{script.revision} {script.doc}")
+        pending.append(f"{script.revision} {script.doc.rstrip('.')}")
     return SchemaState(current=current, head=head, pending=tuple(reversed(pending)))
+
+
+def unusable(error: DatabaseError, what: str) -> SchemaRefused | StorageUnavailable:
+    """Make the error that says why a database cannot be used: for good, or just now.
+
+    Args:
+        error: what the database said.
+        what: begins the text.
+    """
+    cause = error.orig
+    if isinstance(cause, sqlite3.Error):
+        passing = getattr(cause, "sqlite_errorcode", 0) & 0xFF in _PASSING  # the rest is detail
+    else:
+        passing = isinstance(error, OperationalError)
+    # The first line alone: the rest may repeat the statement.
+    text = f"{what}: {str(cause).strip().partition(chr(10))[0]}"
+    return StorageUnavailable(text) if passing else SchemaRefused(text)
 
 
 def migrate(connection: Connection) -> None:
@@ -66,7 +94,12 @@ def _config(connection: Connection) -> Config:
     return config
 
 
-def _check_sqlite(connection: Connection) -> None:
+def _check_sqlite(connection: Connection, most_bytes: int) -> None:
+    pages, page_bytes = (
+        connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("page_count", "page_size")
+    )
+    if pages * page_bytes > most_bytes:
+        return
     verdict = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
     if verdict != "ok":
         raise SchemaRefused(f"the database is damaged ({verdict}); restore a backup")

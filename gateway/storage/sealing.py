@@ -48,17 +48,23 @@ class Sealer:
 
 
 def key_beside(database: Path) -> str:
-    """Return the key in `<database>.key`, making the file (mode 0600) when it is missing.
+    """Return the key in `key_file`'s file, making it (mode 0600) when it is missing.
 
     Raises:
         SettingsError: the file is empty, or can be neither read nor made.
     """
-    path = database.with_name(database.name + ".key")
+    path = key_file(database)
     try:
         return _read_key(path) if path.exists() else _make_key(path)
     except OSError as error:
         reason = f"{path} cannot be read or made ({error.strerror}); mend its permissions, or set secret_key"
         raise SettingsError(reason) from error
+
+
+def key_file(database: Path) -> Path:
+    """Return where the key of a database file lies: beside the file itself, by whatever name it is opened."""
+    real = database.resolve()
+    return real.with_name(real.name + ".key")
 
 
 def _make_key(path: Path) -> str:

@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from gateway.errors import SchemaRefused, StorageUnavailable
+from gateway.errors import OutcomeUnknown, SchemaRefused, StorageUnavailable
 from gateway.storage.engine import Operation
 from gateway.storage.reserve import DISK_FULL, Reserve, is_disk_full
 from gateway.telemetry import get_logger
@@ -61,7 +61,12 @@ def open_engine(
         begin: how a transaction begins; `BEGIN` is a snapshot that waits for nobody, and can then only read.
         busy_timeout_ms: how long another process's transaction is waited for, milliseconds.
     """
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"check_same_thread": False})
+    engine = create_engine(
+        f"sqlite:///{path}",
+        poolclass=NullPool,
+        connect_args={"check_same_thread": False},
+        hide_parameters=True,  # what a statement is told may be somebody's secret, and errors are logged
+    )
 
     def set_up(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # the driver then begins nothing by itself
@@ -84,6 +89,8 @@ class ServingLock:
     """Held by the one process that serves a database file; other commands open it briefly without."""
 
     def __init__(self, path: Path) -> None:
+        # By whatever name it is opened, the file has one lock.
+        path = path.resolve()
         self._path = path.with_name(path.name + ".lock")
         self._descriptor: int | None = None
 
@@ -136,7 +143,8 @@ class SQLiteDatabase:
         self._questions: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
         self._unmoved = 0
-        self._reserve = Reserve(path.with_name(path.name + ".reserve"), reserve_bytes)
+        real = path.resolve()
+        self._reserve = Reserve(real.with_name(real.name + ".reserve"), reserve_bytes)
         self._reserve_due_s = 0.0
         self._short = False
         self.trouble: str | None = None
@@ -197,10 +205,8 @@ class SQLiteDatabase:
         engine = open_engine(self._path, begin="BEGIN", busy_timeout_ms=self._busy_timeout_ms)
         connection: Connection | None = None
         while (job := self._questions.get()) is not None:
-            connection = connection or _connect(engine, [job])
-            if connection is None:
-                continue
             try:
+                connection = connection or engine.connect()
                 with connection.begin():
                     job.run(connection, alone=True)
             except DBAPIError as error:
@@ -214,50 +220,56 @@ class SQLiteDatabase:
     def _write_loop(self) -> None:
         engine = open_engine(self._path, busy_timeout_ms=self._busy_timeout_ms)
         connection: Connection | None = None
-        self._hold_reserve()
         stop = False
         while not stop:
+            batch: list[_Job] = []
             try:
-                first = self._queue.get(timeout=None if self._reserve.held else RESERVE_EVERY_S)
-            except queue.Empty:
                 self._hold_reserve()
-                continue
-            if first is None:
-                break
-            self._hold_reserve()
-            batch, stop = self._gather(first)
-            connection = connection or _connect(engine, batch)
-            if connection is not None:
-                self._commit(connection, batch)
-                self._checkpoint(connection)
+                stop = self._gather(batch)
+                connection = (connection or _connect(engine, batch)) if batch else connection
+                if batch and connection is not None:
+                    self._commit(connection, batch)
+                    batch = []  # they are answered
+                    self._checkpoint(connection)
+            except BaseException as error:  # noqa: BLE001  (were this thread to end, everybody would wait for ever)
+                self._stumble(batch, error)
+                _drop(connection)
+                connection = None
         if connection is not None:
             connection.close()
         self._reserve.give_up()  # it is worth nothing while nobody serves
+
+    def _stumble(self, batch: list[_Job], error: BaseException) -> None:
+        """Tell those who wait that something failed which nobody foresaw: before or after their commit."""
+        _log.exception("storage.writer_failed", error=repr(error))
+        self.trouble = f"SQLite's writer failed: {error!r}"
+        for job in batch:
+            job.fail(OutcomeUnknown(self.trouble))
+        _deliver(batch)
 
     def _hold_reserve(self) -> None:
         """Make the reserve, if it is missing and was not tried for just now; with it, all goes on again."""
         if self._reserve.held or time.monotonic() < self._reserve_due_s:
             return
+        first, self._reserve_due_s = not self._reserve_due_s, time.monotonic() + RESERVE_EVERY_S
         if self._reserve.hold():
             if self._short:
                 _log.warning("storage.room_again")
             self._short, self.trouble = False, None
             return
-        if not self._reserve_due_s:
+        if first:
             _log.warning("storage.no_reserve", error="there is no room on the disk to keep for paid results")
-        self._reserve_due_s = time.monotonic() + RESERVE_EVERY_S
 
-    def _gather(self, first: _Job) -> tuple[list[_Job], bool]:
-        batch = [first]
-        while len(batch) < BATCH_LIMIT:
-            try:
-                job = self._queue.get_nowait()
-            except queue.Empty:
-                break
-            if job is None:
-                return batch, True
-            batch.append(job)
-        return batch, False
+    def _gather(self, batch: list[_Job]) -> bool:
+        """Wait for work, and add all that is there; True when no more will come."""
+        wait_s = None if self._reserve.held else RESERVE_EVERY_S  # then it is tried for again
+        with contextlib.suppress(queue.Empty):
+            while len(batch) < BATCH_LIMIT:
+                job = self._queue.get(block=not batch, timeout=wait_s)
+                if job is None:
+                    return True
+                batch.append(job)
+        return False
 
     def _commit(self, connection: Connection, batch: list[_Job]) -> None:
         started = time.perf_counter()
@@ -379,6 +391,14 @@ def _connect(engine: Engine, waiting: list[_Job]) -> Connection | None:
             job.fail(_translated(error))
         _deliver(waiting)
         return None
+
+
+def _drop(connection: Connection | None) -> None:
+    """Let go of a connection, in whatever state it is."""
+    if connection is not None:
+        with contextlib.suppress(Exception):  # what is wrong with it was told
+            connection.invalidate()
+            connection.close()
 
 
 def _deliver(batch: list[_Job]) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Generator
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy import Connection
+from sqlalchemy.exc import DatabaseError, IntegrityError
 
-from gateway.errors import SchemaRefused, SettingsError
-from gateway.storage.schema import SchemaState, inspect_schema, migrate
+from gateway.errors import SettingsError
+from gateway.storage.canary import hold_against
+from gateway.storage.schema import SchemaState, inspect_schema, migrate, unusable
+from gateway.storage.sealing import Sealer
 from gateway.storage.sqlite import ServingLock, open_engine
 
 
@@ -24,36 +29,57 @@ def make_file(path: Path) -> None:
         path.touch(mode=0o600)
 
 
-def inspect_file(path: Path) -> SchemaState:
+def inspect_file(path: Path, *, checked_bytes: int = 0) -> SchemaState:
     """Tell how far a database file's schema is behind; one that is missing is not made.
 
-    Raises:
-        SchemaRefused: it is newer than this version, damaged, or no database at all.
-    """
-    try:
-        engine = open_engine(path if path.exists() else Path(":memory:"))
-        with closing(engine.connect()) as connection, connection.begin():
-            return inspect_schema(connection)
-    except DatabaseError as error:
-        raise SchemaRefused(f"{path} cannot be used as a database: {error.orig}") from error
-
-
-def migrate_file(path: Path) -> tuple[str, ...]:
-    """Bring a SQLite file to this version's schema; returns the revisions applied.
+    Args:
+        path: the file.
+        checked_bytes: it is looked through for damage, all of it, when it is no larger than that.
 
     Raises:
         SchemaRefused: it is newer than this version, damaged, or no database at all.
+        StorageUnavailable: it cannot be read just now.
     """
+    with _opened(path if path.exists() else Path(":memory:"), "BEGIN") as connection:
+        return inspect_schema(connection, checked_bytes=checked_bytes)
+
+
+def migrate_file(path: Path, *, checked_bytes: int = 0) -> tuple[str, ...]:
+    """Bring a SQLite file to this version's schema; returns the revisions applied. Like `inspect_file`."""
+    pending = inspect_file(path, checked_bytes=checked_bytes).pending
+    if pending:
+        with _opened(path, "BEGIN IMMEDIATE") as connection:
+            migrate(connection)
+    return pending
+
+
+def hold_key_against(path: Path, sealer: Sealer, *, key: str, change: bool) -> None:
+    """Make sure that a key is the one that the secrets in a file were sealed with.
+
+    Args:
+        path: the file, of this version's schema.
+        sealer: seals with the key.
+        key: where the key comes from, for the error.
+        change: whether it becomes the file's when that has none yet.
+
+    Raises:
+        SettingsError: it is another.
+        StorageUnavailable: that cannot be told just now.
+    """
+    writing = partial(_opened, path, "BEGIN IMMEDIATE") if change else None
+    hold_against(partial(_opened, path, "BEGIN"), writing, sealer, key=key)
+
+
+@contextmanager
+def _opened(path: Path, begin: str) -> Generator[Connection]:
+    """Open a file for one transaction: a snapshot that nobody waits for, or one that writes."""
     try:
-        with closing(open_engine(path).connect()) as connection:
-            with connection.begin():
-                state = inspect_schema(connection)
-            if state.pending:
-                with connection.begin():
-                    migrate(connection)
-            return state.pending
+        with closing(open_engine(path, begin=begin).connect()) as connection, connection.begin():
+            yield connection
+    except IntegrityError:
+        raise
     except DatabaseError as error:
-        raise SchemaRefused(f"{path} cannot be used as a database: {error.orig}") from error
+        raise unusable(error, f"{path} cannot be used as a database") from error
 
 
 def bring_up(path: Path) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from msgspec import Struct
@@ -9,16 +10,19 @@ from msgspec import Struct
 from gateway.clock import Clock, SystemClock
 from gateway.errors import SchemaRefused, SettingsError
 from gateway.settings import Settings
+from gateway.storage import postgres_schema, sqlite_file
 from gateway.storage.engine import Database, OnCommit
 from gateway.storage.postgres import PostgresDatabase
 from gateway.storage.postgres_schema import inspect_server, migrate_server
 from gateway.storage.reserve import RESERVE_BYTES
 from gateway.storage.schema import SchemaState
-from gateway.storage.sealing import Sealer, key_beside
+from gateway.storage.sealing import Sealer, key_beside, key_file
 from gateway.storage.sqlite import ServingLock, SQLiteDatabase
 from gateway.storage.sqlite_file import bring_up, inspect_file, lock_file, make_file, migrate_file
 
 SQLITE = "sqlite:///"
+CHECKED_BYTES = 1024**3
+"""Up to this size a start looks a SQLite file through for damage: a second or so before anybody is served."""
 
 
 class Store(Struct, frozen=True, kw_only=True):
@@ -55,15 +59,44 @@ def lock_store(settings: Settings) -> ServingLock | None:
     return None if path is None else lock_file(path)
 
 
-def inspect_store(settings: Settings) -> SchemaState:
+def inspect_store(settings: Settings, *, thorough: bool = False) -> SchemaState:
     """Tell how far the schema is behind; changes nothing.
+
+    Args:
+        settings: name it.
+        thorough: whether to look a SQLite file through for damage, however large it is.
 
     Raises:
         SchemaRefused: it is newer than this version, damaged, or no database at all.
-        StorageUnavailable: the server cannot be reached.
+        StorageUnavailable: it cannot be read just now.
     """
     path = database_path(settings)
-    return inspect_server(settings.database) if path is None else inspect_file(path)
+    if path is None:
+        return inspect_server(settings.database)
+    return inspect_file(path, checked_bytes=sys.maxsize if thorough else 0)
+
+
+def check_key(settings: Settings) -> None:
+    """Hold the key against the database, whose schema is this version's; changes nothing.
+
+    Raises:
+        SettingsError: its secrets were sealed with another key, or the key cannot be read.
+        StorageUnavailable: it cannot be read just now.
+    """
+    path, given = database_path(settings), settings.secret_key
+    if given is not None:
+        _hold(settings, Sealer(given.reveal()), change=False)
+    elif path is not None and key_file(path).exists():
+        _hold(settings, Sealer(key_beside(path)), change=False)
+
+
+def _hold(settings: Settings, sealer: Sealer, *, change: bool) -> None:
+    path = database_path(settings)
+    if path is None:
+        postgres_schema.hold_key_against(settings.database, sealer, key="secret_key", change=change)
+        return
+    key = str(key_file(path)) if settings.secret_key is None else "secret_key"
+    sqlite_file.hold_key_against(path, sealer, key=key, change=change)
 
 
 def migrate_store(settings: Settings) -> tuple[str, ...]:
@@ -92,18 +125,21 @@ def open_store(
 
     Raises:
         SchemaRefused: it is newer than this version, damaged, or no database at all; or a server's is older.
-        SettingsError: its key file is empty, or there is no key for a server's.
-        StorageUnavailable: the server cannot be reached.
+        SettingsError: its key file is empty, there is no key for a server's, or it is not the key that the
+            secrets in it were sealed with.
+        StorageUnavailable: it cannot be used just now.
     """
     path = database_path(settings)
     if path is None:
         return _open_server(settings, on_commit, clock)
     make_file(path)
-    migrate_file(path)
+    migrate_file(path, checked_bytes=CHECKED_BYTES if serving else 0)
     secret = key_beside(path) if settings.secret_key is None else settings.secret_key.reveal()
+    sealer = Sealer(secret)
+    _hold(settings, sealer, change=True)
     return Store(
         database=SQLiteDatabase(path, on_commit=on_commit, reserve_bytes=RESERVE_BYTES if serving else 0),
-        sealer=Sealer(secret),
+        sealer=sealer,
         secret=secret,
         clock=clock or SystemClock(),
     )
@@ -118,5 +154,7 @@ def _open_server(settings: Settings, on_commit: OnCommit | None, clock: Clock | 
         behind = f"the database's schema lacks what this version needs (migrations {numbers})"
         raise SchemaRefused(f"{behind}; run `motion-gateway migrate`, or start with `serve --migrate`")
     secret = settings.secret_key.reveal()
+    sealer = Sealer(secret)
+    _hold(settings, sealer, change=True)
     database = PostgresDatabase(settings.database, local=clock or SystemClock(), on_commit=on_commit)
-    return Store(database=database, sealer=Sealer(secret), secret=secret, clock=clock or database.clock)
+    return Store(database=database, sealer=sealer, secret=secret, clock=clock or database.clock)

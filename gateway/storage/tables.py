@@ -298,3 +298,10 @@ spend = Table(
     Column("reserved_micro_usd", BigInteger, nullable=False),
     Column("charged_micro_usd", BigInteger, nullable=False),
 )
+
+secrets_canary = Table(
+    "secrets_canary",
+    metadata,
+    Column("place", String(40), primary_key=True),
+    Column("sealed", Text, nullable=False),
+)

@@ -17,6 +17,9 @@ from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select,
 
 from gateway.jobs.transitions import TaskKind
 from gateway.storage.tables import tasks
+from gateway.telemetry import get_logger
+
+_log = get_logger("gateway.storage")
 
 
 class Memo(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -33,6 +36,8 @@ class Memo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When the provider was last asked, with an answer we could read."""
     since_ms: int = 0
     """When the provider held the run back no longer; while it does, the last look. 0: it never did."""
+    cancel_doubted: bool = False
+    """Whether a cancel was sent that may have been carried out, though its answer did not say so."""
     told: str = ""
     """What the timeline was last told of looks for a lost submission, so that it is told of changes only."""
 
@@ -107,6 +112,18 @@ _EXTEND = (
     update(tasks).where(_HELD, tasks.c.leased_by.is_not(None)).values(leased_until_ms=bindparam("until_ms"))
 )
 _RELEASE = update(tasks).where(_HELD).values(leased_until_ms=None, leased_by=None)
+# What has no holder was given back by a result that stands, though its answer was lost: nothing to put off.
+_PUT_OFF = (
+    update(tasks)
+    .where(_HELD, tasks.c.leased_by.is_not(None))
+    .values(due_at_ms=bindparam("at_ms"), leased_until_ms=None, leased_by=None)
+)
+# Whoever is at it finds another version than it claimed, as after any claim.
+_TAKE_AWAY = (
+    update(tasks)
+    .where(tasks.c.kind == bindparam("of_kind"), tasks.c.subject == bindparam("of_subject"))
+    .values(version=tasks.c.version + 1, due_at_ms=bindparam("at_ms"), leased_until_ms=None, leased_by=None)
+)
 _RELEASE_LAPSED = (
     update(tasks)
     # What is leased was due: the index then spares all that lies in the future.
@@ -191,12 +208,21 @@ def claim_named(
             version=row.version,
             tries=row.tries,
             due_at_ms=row.due_at_ms,
-            memo=_decode_memo(row.memo),
+            memo=_memo(row.subject, row.memo),
         )
         for of_kind, subjects in found.items()
         for row in connection.execute(_CLAIM, {**lease, "of_kind": of_kind, "found": list(subjects)})
     ]
     return sorted(claims, key=lambda claim: claim.due_at_ms)
+
+
+def _memo(subject: str, document: str) -> Memo:
+    """Read a memo. One that cannot be is forgotten: it counts what may as well be counted anew."""
+    try:
+        return _decode_memo(document)
+    except msgspec.DecodeError as error:
+        _log.error("storage.unreadable", subject=subject, error=str(error))
+        return Memo()
 
 
 def still_held(connection: Connection, claim: Claim) -> bool:
@@ -218,6 +244,16 @@ def again(connection: Connection, due: Due) -> bool:
         "new_memo": msgspec.json.encode(due.memo).decode(),
     }
     return connection.execute(_AGAIN, values).rowcount == 1
+
+
+def put_off(connection: Connection, claim: Claim, *, due_at_ms: int) -> bool:
+    """Give a task back as it was, due later; False when it is no longer held."""
+    return connection.execute(_PUT_OFF, {**_of(claim), "at_ms": due_at_ms}).rowcount == 1
+
+
+def take_away(connection: Connection, kind: TaskKind, subject: str, *, at_ms: int) -> None:
+    """Make a task due later, if there is one, and have nothing written of what somebody is finding out."""
+    connection.execute(_TAKE_AWAY, {"of_kind": kind.value, "of_subject": subject, "at_ms": at_ms})
 
 
 def extend(connection: Connection, claims: Sequence[Claim], *, until_ms: int) -> list[Claim]:

@@ -145,14 +145,21 @@ class Calls:
         return self._called("poll", account, sent, outcome)
 
     async def cancel(
-        self, account: UpstreamAccount, model: ModelSpec, attempt: Attempt
+        self, account: UpstreamAccount, model: ModelSpec, attempt: Attempt, *, before_send: BeforeSend
     ) -> Called[classify.Cancelling] | None:
-        """Ask the provider to stop; None when it has no way to."""
+        """Ask the provider to stop; None when it has no way to.
+
+        Args:
+            account: where it runs.
+            model: which.
+            attempt: what is to stop.
+            before_send: asked when the connection stands; when it raises, nothing is sent.
+        """
         adapter = account.adapter
         if adapter.build_cancel is None:
             return None
         wire = adapter.build_cancel(_context(model, attempt))
-        sent = await self._send(account, wire, attempt, adapter.spec.poll_timeout_s)
+        sent = await self._send(account, wire, attempt, adapter.spec.poll_timeout_s, before_send=before_send)
         return self._called("cancel", account, sent, classify.cancelling(adapter, sent.reply))
 
     async def reconcile(

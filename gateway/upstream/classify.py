@@ -8,13 +8,14 @@ and an unreadable 2xx may all hide an accepted job. What is not certain is `Unkn
 from __future__ import annotations
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.upstream.client import Reply
 from providers.contract.adapter import Adapter
 from providers.contract.errors import ErrorCode, UnexpectedPayload, UpstreamError
 from providers.contract.exchange import HttpResponse
 from providers.contract.normalize import Update, classify, normalize
-from providers.contract.report import Sighting
+from providers.contract.report import Failure, Sighting
 
 
 class Made(Struct, frozen=True):
@@ -32,7 +33,7 @@ class NotMade(Struct, frozen=True, kw_only=True):
 
 
 class Withheld(Struct, frozen=True):
-    """Nothing was made, for certain: our own last check said no, with the connection in hand."""
+    """Nothing was sent, for certain: our own last check said no, with the connection in hand."""
 
     reason: str
 
@@ -61,6 +62,8 @@ class Trouble(Struct, frozen=True, kw_only=True):
 
     error: UpstreamError
     retry_after: str | None = None
+    doubtful: bool = False
+    """Whether a cancel that came to this may have been carried out all the same."""
 
 
 Poll = Seen | Missing | Trouble
@@ -70,7 +73,7 @@ class Done(Struct, frozen=True):
     """The provider took the cancel."""
 
 
-Cancelling = Done | Missing | Trouble
+Cancelling = Done | Missing | Withheld | Trouble
 
 
 class Sighted(Struct, frozen=True):
@@ -92,7 +95,9 @@ def submission(adapter: Adapter, reply: Reply) -> Submission:
             return Made(adapter.parse_submit(response).ref)
         except UnexpectedPayload as error:
             return Unknown(f"the answer ({response.status}) cannot be read: {error}")
-    if 400 <= response.status < 500 and response.status != 408:
+        except Exception as error:  # noqa: BLE001  (an adapter's bug must not lose the answer to what was paid)
+            return Unknown(f"the adapter failed on the answer ({response.status}): {type(error).__name__}")
+    if _definite(response):
         return NotMade(error=_error(adapter, response), retry_after=response.headers.get("retry-after"))
     return Unknown(f"the provider answered {response.status}, which does not say whether it took the job")
 
@@ -123,6 +128,17 @@ def poll(adapter: Adapter, reply: Reply, *, allow_http: bool) -> Poll:
 
 def cancelling(adapter: Adapter, reply: Reply) -> Cancelling:
     """Say what came of a cancel."""
+    if reply.response is None and reply.connected and reply.withheld:
+        return Withheld(reply.failure)
+    outcome = looked(adapter, reply)
+    if not isinstance(outcome, Trouble):
+        return outcome
+    definite = reply.response is not None and _definite(reply.response)
+    return replace(outcome, doubtful=reply.connected and not definite)
+
+
+def looked(adapter: Adapter, reply: Reply) -> Done | Missing | Trouble:
+    """Say what came of one question of a look. A 404 is an answer: that run is not there."""
     response = reply.response
     if response is None:
         return _no_answer(reply)
@@ -133,9 +149,9 @@ def cancelling(adapter: Adapter, reply: Reply) -> Cancelling:
     return Trouble(error=_error(adapter, response), retry_after=response.headers.get("retry-after"))
 
 
-def looked(adapter: Adapter, reply: Reply) -> Done | Missing | Trouble:
-    """Say what came of one question of a look. A 404 is an answer: that run is not there."""
-    return cancelling(adapter, reply)
+def _definite(response: HttpResponse) -> bool:
+    """Whether a refusal says that nothing was done."""
+    return 400 <= response.status < 500 and response.status != 408
 
 
 def _no_answer(reply: Reply) -> Trouble:
@@ -143,4 +159,8 @@ def _no_answer(reply: Reply) -> Trouble:
 
 
 def _error(adapter: Adapter, response: HttpResponse) -> UpstreamError:
-    return classify(adapter.spec, adapter.parse_failure(response), http_status=response.status)
+    try:
+        failure = adapter.parse_failure(response)
+    except Exception as error:  # noqa: BLE001  (the status alone says whether anything was done)
+        failure = Failure(message=f"the adapter failed on the answer: {type(error).__name__}")
+    return classify(adapter.spec, failure, http_status=response.status)

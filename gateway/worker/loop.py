@@ -20,7 +20,7 @@ from gateway.clock import Clock
 from gateway.errors import LeaseLost, StorageUnavailable
 from gateway.jobs.transitions import TaskKind
 from gateway.service.dispatch import Dispatch
-from gateway.storage.tasks import Claim, Due
+from gateway.storage.tasks import Claim
 from gateway.telemetry import Metrics, bound, get_logger
 from gateway.worker.clock_jumps import ClockWatch, Jump
 
@@ -193,17 +193,20 @@ class Worker:
                 await lane.step(claimed)
             except LeaseLost as error:
                 _log.warning("worker.lease_lost", error=str(error))
+            except StorageUnavailable as error:
+                # No fault of the task's: a server that was away for a moment must not cost it half a minute.
+                _log.warning("worker.step_not_stored", error=str(error))
+                await self._give_back(claim, PAUSE_AFTER_FAILURE_S)
             except Exception as error:  # noqa: BLE001  (one task's bug must not end the others' loop)
                 _log.exception("worker.step_failed", error=str(error))
-                await self._give_back(claim)
+                await self._give_back(claim, GIVE_BACK_S)
 
-    async def _give_back(self, claim: Claim) -> None:
-        # Not counted as a try: what the task is for was perhaps not even begun.
-        due_at_ms = self._clock.now_ms() + round(GIVE_BACK_S * 1000)
+    async def _give_back(self, claim: Claim, pause_s: float) -> None:
+        # Not counted as a try: what the task is for was perhaps not even begun. Nor is a count taken back:
+        # the step may have stored its result, and failed because it never heard so.
+        due_at_ms = self._clock.now_ms() + round(pause_s * 1000)
         with suppress(StorageUnavailable):  # then the lease lapses by itself
-            await self._dispatch.unchanged(
-                Due(claim=claim, due_at_ms=due_at_ms, tries=claim.tries, memo=claim.memo), progress=None
-            )
+            await self._dispatch.put_off(claim, due_at_ms=due_at_ms)
 
     async def _release(self, claims: Sequence[Claim]) -> None:
         if not claims:

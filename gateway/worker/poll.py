@@ -130,7 +130,7 @@ class Poll:
         due = self._due(task, account, attempt, memo=memo, update=update)
         if not step.events:
             progress = None if step.job.progress == task.job.progress else step.job.progress
-            await tools.dispatch.unchanged(due, progress=progress)
+            await persist(lambda: tools.dispatch.unchanged(due, progress=progress))
             return
         if ended and not late and task.claim.memo.asked_ms:
             # The end lies somewhere since the last look, so this is an upper bound.
@@ -222,9 +222,8 @@ class Poll:
 
     async def _later(self, task: JobTask, delay_s: float, memo: Memo) -> None:
         due_at_ms = self._tools.clock.now_ms() + round(delay_s * 1000)
-        await self._tools.dispatch.unchanged(
-            Due(claim=task.claim, due_at_ms=due_at_ms, tries=task.claim.tries, memo=memo), progress=None
-        )
+        due = Due(claim=task.claim, due_at_ms=due_at_ms, tries=task.claim.tries, memo=memo)
+        await persist(lambda: self._tools.dispatch.unchanged(due, progress=None))
 
     def _due(
         self,

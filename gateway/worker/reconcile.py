@@ -1,9 +1,9 @@
 """Looking for a submission whose outcome is unknown, while its job is held.
 
 Free questions only, and none of their answers proves that nothing runs: a provider may show a run late, or
-only once it has ended. So a job that is held is looked for again and again, until no run of it can be under
-way any more; then its hold goes on without us, for an operator. A job that asked to be submitted again
-(`on_unknown_submission: resubmit`) is looked for once before that.
+only once it has ended. So a job that is held is looked for again and again, until a look was answered when no
+run of it could be under way any more; then its hold goes on without us, for an operator. A job that asked to
+be submitted again (`on_unknown_submission: resubmit`) is looked for once before that.
 """
 
 from __future__ import annotations
@@ -106,10 +106,10 @@ class Reconcile:
             _log.error("reconcile.no_account", job_id=task.job.id, provider=attempt.provider)
             await self._later(task, NO_ACCOUNT_S)
             return
-        over_ms = attempt.started_at_ms + round((account.adapter.spec.longest_run_s + LATE_ROWS_S) * 1000)
         sought = await self._sought(task, attempt, account, model)
-        # Past that time only what a callback names is still worth a look.
-        over = tools.clock.now_ms() >= over_ms and not (sought is not None and sought.offered)
+        # After that only what a callback names is worth a look.
+        named = sought is not None and bool(sought.offered)
+        over = task.claim.memo.asked_ms >= _over_ms(attempt, account) and not named
         if account.adapter.reconcile is None or sought is None or over:
             _log.warning("reconcile.over", job_id=task.job.id, attempt_id=attempt.id)
             await tools.record.result(task.claim, nothing)
@@ -183,12 +183,22 @@ class Reconcile:
         scale = search.account.poll_scale
         delay_s = 0.0 if more else next_look_s(_doubt_s(search.attempt, now_ms), scale=scale)
         due_at_ms = now_ms + round(delay_s * 1000)
-        return Due(claim=claim, due_at_ms=due_at_ms, memo=replace(claim.memo, told=told))
+        return Due(claim=claim, due_at_ms=due_at_ms, memo=replace(claim.memo, told=told, asked_ms=now_ms))
 
     async def _later(self, task: JobTask, delay_s: float) -> None:
         due_at_ms = self._tools.clock.now_ms() + round(delay_s * 1000)
         due = Due(claim=task.claim, due_at_ms=due_at_ms, tries=task.claim.tries, memo=task.claim.memo)
-        await self._tools.dispatch.unchanged(due, progress=None)
+        await persist(lambda: self._tools.dispatch.unchanged(due, progress=None))
+
+
+def _over_ms(attempt: Attempt, account: UpstreamAccount) -> int:
+    """When a look that sees nothing is the last: any run has ended by then, and its row has appeared.
+
+    Counted from the doubt, which arises late where nobody worked meanwhile; and a look must be answered after
+    that time, or a gateway that was stopped overnight would never have looked.
+    """
+    begun_ms = max(attempt.started_at_ms, attempt.doubted_at_ms or 0)
+    return begun_ms + round((account.adapter.spec.longest_run_s + LATE_ROWS_S) * 1000)
 
 
 def _doubt_s(attempt: Attempt, now_ms: int) -> float:

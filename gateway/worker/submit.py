@@ -13,10 +13,12 @@ off: the job itself (`on_unknown_submission: resubmit`) or an operator accepted 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from msgspec.structs import replace
 from sqlalchemy import Connection
 
+from gateway.clock import Clock
 from gateway.crash_points import Point, reach
 from gateway.errors import BudgetSpent, LeaseLost, OutcomeUnknown
 from gateway.ids import ATTEMPT
@@ -71,13 +73,13 @@ class Submit:
         """Submit a job to the candidate whose turn it is."""
         tools, before = self._tools, latest(task.attempts)
         if before is not None and before.state is AttemptState.SUBMITTING:
-            await tools.record.result(task.claim, self._left_behind(before))
+            await self._close_with(task, self._left_behind(before))
             return
         now_ms = tools.clock.now_ms()
         if now_ms >= task.job.state.deadline_at_ms:
             # After a long stop a task may be claimed before the sweep has looked: nothing is bought any more.
-            await tools.record.result(
-                task.claim, lambda job, found: transitions.deadline_passed(job, found, now_ms=now_ms)
+            await self._close_with(
+                task, lambda job, found: transitions.deadline_passed(job, found, now_ms=now_ms)
             )
             return
         match self._routes.choose(task.job, task.attempts):
@@ -94,7 +96,10 @@ class Submit:
         due_at_ms = max(now_ms + 100, min(until_ms, task.job.state.deadline_at_ms))
         _log.info("submit.parked", job_id=task.job.id, reason=wait.reason, until_ms=due_at_ms)
         due = Due(claim=task.claim, due_at_ms=due_at_ms, tries=task.claim.tries, memo=task.claim.memo)
-        await self._tools.record.result(task.claim, nothing, then=due)
+        await persist(lambda: self._tools.record.result(task.claim, nothing, then=due))
+
+    async def _close_with(self, task: JobTask, decide: Decide) -> None:
+        await persist(lambda: self._tools.record.result(task.claim, decide))
 
     async def _submit(self, task: JobTask, candidate: Candidate) -> None:
         tools = self._tools
@@ -111,7 +116,7 @@ class Submit:
         try:
             begun = await tools.record.intent(
                 task.claim,
-                _begin(attempt),
+                _begin(attempt, tools.clock),
                 admit=lambda connection: self._admit(connection, task, account),
             )
         except OutcomeUnknown as error:
@@ -122,13 +127,19 @@ class Submit:
             return
         if begun is None:
             return  # another took the last slot; this one waits for its turn again
-        if not begun.events:  # cancelled meanwhile, or another attempt may be alive
-            await tools.record.result(task.claim, self._close)
+        if not begun.events:  # not wanted any more, or another attempt may be alive
+            await self._close_with(task, self._close)
             return
         reach(Point.SUBMIT_AFTER_INTENT)
-        # A process that was stopped since, for however long, finds out before the first byte is written.
+        # A process that was stopped since, for however long, finds out before the first byte is written; and
+        # nothing is bought any more for whoever gave up, or was given up on, while the connection was made.
         called = await tools.calls.submit(
-            account, wire, attempt, before_send=lambda: tools.dispatch.confirm(task.claim)
+            account,
+            wire,
+            attempt,
+            before_send=lambda: tools.dispatch.confirm(
+                task.claim, unless=lambda job: _unwanted(job, tools.clock)
+            ),
         )
         reach(Point.SUBMIT_AFTER_RESPONSE)
         await self._conclude(task, attempt, account, called)
@@ -181,19 +192,22 @@ class Submit:
         said = exchange(task.job.id, attempt.id, called.spoken)
         decide = self._decide(task, attempt, account, called)
         also = self._noted(account, called.outcome)
+        ref = called.outcome.ref if isinstance(called.outcome, Made) else None
+
+        def unrecorded() -> None:
+            if ref is not None:  # the log is then the only place where what was paid for has a name
+                _log.error("submit.unrecorded", job_id=task.job.id, attempt_id=attempt.id, provider_ref=ref)
+
+        # For as long as this process lives: what is not written is known to nobody else.
+        keep = partial(persist, keep_s=math.inf, unrecorded=unrecorded)
         try:
-            # For as long as this process lives: what is not written is known to nobody else.
-            await persist(
-                lambda: self._tools.record.result(task.claim, decide, exchange=said, also=also),
-                keep_s=math.inf,
-            )
+            await keep(lambda: self._tools.record.result(task.claim, decide, exchange=said, also=also))
         except LeaseLost:
             if isinstance(called.outcome, Unknown):
                 raise
             # Another worker took the task and declared the attempt unknown; here is proof that settles it.
-            ref = called.outcome.ref if isinstance(called.outcome, Made) else None
             _log.error("submit.late", job_id=task.job.id, attempt_id=attempt.id, provider_ref=ref)
-            await persist(lambda: self._tools.record.transition(task.job.id, decide), keep_s=math.inf)
+            await keep(lambda: self._tools.record.transition(task.job.id, decide))
         reach(Point.SUBMIT_AFTER_COMMIT)
 
     def _noted(self, account: UpstreamAccount, outcome: Submission) -> Write | None:
@@ -250,7 +264,7 @@ class Submit:
                 had = (*(one for one in attempts if one.id != over.id), over)
                 again_at_ms = now_ms + round(self._pause_s(job, had, over, not_made, spread) * 1000)
             return transitions.refused(
-                job, found, error=error, now_ms=now_ms, again_at_ms=again_at_ms, then=then
+                job, found, error=error, now_ms=now_ms, again_at_ms=again_at_ms, others=attempts, then=then
             )
 
         return decide
@@ -273,13 +287,14 @@ class Submit:
             tries, first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S, spread=self._tools.spread()
         )
         again_at_ms = now_ms + round(own_s * 1000)
-        return on_attempt(
-            attempt_id,
-            OPEN,
-            lambda job, attempt: transitions.withheld(
-                job, attempt, reason=reason, now_ms=now_ms, again_at_ms=again_at_ms
-            ),
-        )
+
+        def decide(job: Job, attempts: tuple[Attempt, ...]) -> Step:
+            change = partial(
+                transitions.withheld, reason=reason, now_ms=now_ms, again_at_ms=again_at_ms, others=attempts
+            )
+            return on_attempt(attempt_id, OPEN, change)(job, attempts)
+
+        return decide
 
     def _left_behind(self, attempt: Attempt) -> Decide:
         """Call an attempt unknown that was found submitting, unless it was settled since."""
@@ -326,13 +341,20 @@ def _alive(attempt: Attempt) -> bool:
     return attempt.state in LIVE and not attempt.written_off
 
 
-def _begin(attempt: Attempt) -> Decide:
-    """Allow the submission only if nothing else may be running, in the transaction that notes the intent."""
+def _begin(attempt: Attempt, clock: Clock) -> Decide:
+    """Allow the submission only if it is wanted and nothing else may be running, with the intent."""
 
     def decide(job: Job, attempts: tuple[Attempt, ...]) -> Step:
-        unwanted = job.state.status.terminal or job.state.cancel_requested_at_ms is not None
-        if unwanted or any(_alive(earlier) for earlier in attempts):
+        if _unwanted(job, clock) is not None or any(_alive(earlier) for earlier in attempts):
             return Step(job=job)
         return transitions.begin(job, attempt)
 
     return decide
+
+
+def _unwanted(job: Job, clock: Clock) -> str | None:
+    """Say why a job is not to be submitted any more; None when it is."""
+    state = job.state
+    if state.status.terminal or state.cancel_requested_at_ms is not None:
+        return "the job is not wanted any more"
+    return "the job's deadline has passed" if clock.now_ms() >= state.deadline_at_ms else None

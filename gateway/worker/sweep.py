@@ -43,7 +43,11 @@ class Sweep:
         def hold(job: Job, _attempts: tuple[Attempt, ...]) -> Step:
             return transitions.hold_expired(job, now_ms=now_ms)
 
-        waiting = await tools.dispatch.waiting()
+        # Not asked for every second: they would be locked and left as they are, and take others' places.
+        asked_since_ms = now_ms - GRACE_MS
+        waiting = await tools.dispatch.waiting(
+            last_word_ms=asked_since_ms if asked_since_ms >= self._started_ms else 0
+        )
         for job_ids, decide in ((waiting.overdue, deadline), (waiting.hold_expired, hold)):
             for job_id in job_ids:
                 await self._end(job_id, decide)

@@ -49,22 +49,39 @@ class Tools(Struct, frozen=True, kw_only=True):
     """A random number from 0 to 1."""
 
 
-async def persist(write: Callable[[], Awaitable[T]], *, keep_s: float = KEEP_TRYING_S) -> T:
+def _say_nothing() -> None:
+    """Do nothing."""
+
+
+async def persist(
+    write: Callable[[], Awaitable[T]],
+    *,
+    keep_s: float = KEEP_TRYING_S,
+    unrecorded: Callable[[], None] = _say_nothing,
+) -> T:
     """Write what a provider told us, again and again while storage fails: it was paid for.
 
     Args:
         write: to be done.
         keep_s: how long to go on trying, seconds.
+        unrecorded: told once when storage fails, or this process ends: nobody else may know it by then.
 
     Raises:
         StorageUnavailable: it still fails after that.
     """
     deadline = asyncio.get_running_loop().time() + keep_s
-    pause_s = 0.05
+    pause_s, told = 0.05, False
     while True:
         try:
             return await write()
+        except asyncio.CancelledError:
+            if not told:
+                unrecorded()
+            raise
         except StorageUnavailable as error:
+            if not told:  # now, since a process that is killed says nothing any more
+                unrecorded()
+                told = True
             if asyncio.get_running_loop().time() + pause_s > deadline:
                 raise
             _log.warning("storage.retry", error=str(error), pause_s=pause_s)

@@ -104,6 +104,10 @@ class ExpectedError(Struct, frozen=True, forbid_unknown_fields=True):
     provider_code: str | UnsetType | None = UNSET
     message: str | UnsetType = UNSET
 
+    def __post_init__(self) -> None:
+        if not self.code.listed:
+            raise ValueError(f"there is no code {self.code.value!r}")
+
 
 class ExpectedCost(Struct, frozen=True, forbid_unknown_fields=True):
     """A `Cost`; only the fields given are compared."""

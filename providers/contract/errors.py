@@ -8,7 +8,11 @@ from msgspec import Struct
 
 
 class ErrorCode(StrEnum):
-    """Why an attempt or a job failed, in words that are the same for every provider."""
+    """Why an attempt or a job failed, in words that are the same for every provider.
+
+    A word that is not listed here is kept as it is: a newer version may have stored it, and both versions
+    work on one database while a deployment rolls. `listed` tells them apart.
+    """
 
     INVALID_REQUEST = "invalid_request"
     INVALID_MEDIA = "invalid_media"
@@ -24,6 +28,19 @@ class ErrorCode(StrEnum):
     SUBMISSION_UNKNOWN = "submission_unknown"
     PROVIDER_LOST = "provider_lost"
     NO_PROVIDER = "no_provider"
+
+    @classmethod
+    def _missing_(cls, value: object) -> ErrorCode | None:
+        if not isinstance(value, str):
+            return None
+        unlisted = str.__new__(cls, value)
+        unlisted._name_ = unlisted._value_ = value
+        return unlisted
+
+    @property
+    def listed(self) -> bool:
+        """Whether this version knows the word."""
+        return self.name in ErrorCode.__members__
 
 
 class Fault(StrEnum):
@@ -96,6 +113,8 @@ FINAL: dict[ErrorCode, str] = {
     ErrorCode.PROVIDER_LOST: "the run that the provider lost may be billed",
     ErrorCode.NO_PROVIDER: "it says that nobody is left",
 }
+#: For a word that only a newer version knows: the careful reading.
+UNLISTED = _decide(retry=False, failover=False, fault=Fault.PROVIDER, http=502, again=False)
 
 #: What a provider's HTTP status means where its spec has no rule of its own (RFC 9110, section 15).
 HTTP_DEFAULTS: dict[int, ErrorCode] = {
@@ -123,7 +142,7 @@ class UpstreamError(Struct, frozen=True, kw_only=True):
     @property
     def decision(self) -> Decision:
         """The row of the table for this code."""
-        return DECISIONS[self.code]
+        return DECISIONS.get(self.code, UNLISTED)
 
 
 class UnexpectedPayload(ValueError):

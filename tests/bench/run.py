@@ -1,7 +1,9 @@
-"""Ours against bare Litestar, in the same run: durable accept and read, with 100,000 jobs stored.
+"""Ours against bare Litestar: durable accept and read, with 100,000 jobs stored. And a fleet (`fleet.py`).
 
-The server is pinned to one core and the client to another; rounds alternate, so that a machine whose speed
-drifts shifts both. Absolute rates are of this machine; the ratios are the result.
+    python tests/bench/run.py [requests|fleet] ...
+
+For requests the server is pinned to one core and the client to another; rounds alternate, so that a machine
+whose speed drifts shifts both. Absolute rates are of this machine; the ratios are the result.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import uvloop
+from fleet import FLEET_JOBS, IN_FLIGHT, measure_fleet
 from load import drive
 from pacing import show as show_pacing
 from rich.console import Console
@@ -103,14 +106,29 @@ async def measure(server: Server, connections: int, seconds: float, make: Make) 
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", nargs="?", choices=("requests", "fleet"), help="both, unless one is named")
+    parser.add_argument("--fleet-jobs", type=int, default=FLEET_JOBS, help="for the workers to end")
+    parser.add_argument("--in-flight", type=int, default=IN_FLIGHT, help="jobs that run at once")
     parser.add_argument("--jobs", type=int, default=100_000, help="jobs stored before")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each round")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     console = Console()
     show_pacing(console)  # arithmetic alone; `python tests/bench/pacing.py` prints just this
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    if arguments.what != "fleet":
+        cores = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {max(cores)})
+        await compare_requests(console, arguments)
+        os.sched_setaffinity(0, cores)
+    if arguments.what != "requests":
+        await measure_fleet(console, jobs=arguments.fleet_jobs, running=arguments.in_flight)
+
+
+async def compare_requests(console: Console, arguments: argparse.Namespace) -> None:
+    """Print ours against bare Litestar."""
     with tempfile.TemporaryDirectory() as folder, Progress(console=console, transient=True) as progress:
         database = Path(folder, "bench.db")
         task = progress.add_task("storing jobs", total=arguments.jobs)

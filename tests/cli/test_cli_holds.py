@@ -17,15 +17,21 @@ Command = Callable[..., Coroutine[Any, Any, Done]]
 PROVIDER = "runway"
 
 
+def settings_of(running: RunningGateway, folder: Path, database_url: str) -> dict[str, str]:
+    """A gateway's own settings, as an environment."""
+    urls = {name: f"{running.simulator.url}/{name}" for name in PROVIDERS}
+    settings = environment(folder, urls, DATABASE=database_url)
+    if not database_url.startswith("sqlite:"):
+        settings["MOTION_GATEWAY_SECRET_KEY"] = running.gateway.store.secret
+    return settings
+
+
 @pytest.fixture
 def beside(tmp_path: Path, database_url: str) -> Callable[[RunningGateway], Command]:
     """Make what runs a command with a gateway's own settings."""
 
     def of(running: RunningGateway) -> Command:
-        urls = {name: f"{running.simulator.url}/{name}" for name in PROVIDERS}
-        settings = environment(tmp_path, urls, DATABASE=database_url)
-        if not database_url.startswith("sqlite:"):
-            settings["MOTION_GATEWAY_SECRET_KEY"] = running.gateway.store.secret
+        settings = settings_of(running, tmp_path, database_url)
 
         def carry_out(*arguments: str, said: str = "") -> Done:
             done = subprocess.run(
@@ -67,6 +73,7 @@ async def test_a_held_job_is_listed_and_adopted(
     table = (await command("held")).stdout
     assert job_id in table
     assert f"{PROVIDER}/default" in table
+    assert "$0.20" in table
     (listed,) = json.loads((await command("held", "--json")).stdout)["held"]
     job = await running.job(job_id)
     attempt = job["attempts"][0]
@@ -81,13 +88,20 @@ async def test_a_held_job_is_listed_and_adopted(
         "reason": attempt["error"]["message"],
         "sent_at": attempt["started_at"],
         "estimated_usd": job["cost"]["estimated_usd"],
+        "provider_may_bill": False,
     }
     unknown = await command("resolve", job_id, "adopt", "not-known")
     assert unknown.returncode == 1
     assert "the provider does not know it" in unknown.stderr
     (ref,) = running.simulator.simulator._mounts[PROVIDER].jobs._jobs
     done = await command("resolve", job_id, "adopt", ref)
-    assert (done.returncode, done.stderr) == (0, f"{job_id} goes on with {ref}\n")
+    assert done.returncode == 0
+    *logged, said = done.stderr.splitlines()
+    assert said == f"{job_id} goes on with {ref}"
+    # No metric counts what a command settled: its log tells of it.
+    events = [json.loads(line) for line in logged]
+    assert [one["event"] for one in events] == ["hold.resolved", "attempt.adopted", "submission.settled"]
+    assert {(one["job_id"], one["attempt_id"]) for one in events} == {(job_id, attempt["id"])}
     assert (await running.ended(job_id))["status"] == "succeeded"
     again = await command("resolve", job_id, "fail")
     assert again.returncode == 1
@@ -112,6 +126,36 @@ async def test_what_may_be_paid_twice_is_asked_about(
         one["data"]["note"] for one in await running.timeline(job_id) if one.get("type") == "hold.resolved"
     ]
     assert said_by == {"action": "resubmit", "by": "command line"}
+
+
+async def test_yes_is_said_to_the_attempt_that_was_shown(
+    start_gateway: StartGateway,
+    tmp_path: Path,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    beside: Callable[[RunningGateway], Command],
+) -> None:
+    """While one operator is asked, another has it submitted again, and that one is lost, too."""
+    running = await start_gateway()
+    command = beside(running)
+    job_id = await a_held_job(running)
+    loop = asyncio.get_running_loop()
+
+    async def another() -> None:
+        running.break_(fault("accept_reset", provider=PROVIDER, times=1))
+        assert (await command("resolve", job_id, "resubmit", "--yes")).returncode == 0
+        await running.until(job_id, lambda job: len(job["attempts"]) == 2 and job["held"] is not None)
+
+    def asked(_question: str) -> bool:
+        asyncio.run_coroutine_threadsafe(another(), loop).result(PATIENCE_S)
+        return True
+
+    monkeypatch.setattr("gateway.cli.resolve.click.confirm", asked)
+    settings = settings_of(running, tmp_path, database_url)
+    late = await asyncio.to_thread(run, tmp_path, "resolve", job_id, "resubmit", **settings)
+    assert late.returncode == 1
+    assert "it was submitted again" in late.stderr
+    assert await running.accepted(PROVIDER) == 2
 
 
 async def test_it_is_not_asked_about_where_that_is_wanted(

@@ -69,6 +69,21 @@ def test_beyond_loopback_it_refuses_to_start_without_a_provider(tmp_path: Path) 
     assert "RUNWAYML_API_SECRET" in done.stderr
 
 
+@pytest.mark.parametrize("options", [(), ("--no-worker",)], ids=["works", "only serves"])
+def test_on_a_database_that_others_work_on_nothing_is_simulated(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """Whoever is started beside it, or after it with a key, would be handed its jobs."""
+    url, secret = "postgresql://nobody@127.0.0.1:9/motion", "not-a-real-secret-key-" * 2
+    shared = {"MOTION_GATEWAY_DATABASE": url, "MOTION_GATEWAY_SECRET_KEY": secret}
+    done = run(tmp_path, "serve", "--port", "0", *options, **shared)
+    assert done.returncode == 78
+    assert "RUNWAYML_API_SECRET" in done.stderr
+    assert ("--no-worker" if options else "PostgreSQL") in done.stderr
+    checked = run(tmp_path, "check", **shared)
+    assert "none is configured; set one of" in " ".join(checked.stdout.split())
+
+
 def test_beyond_loopback_it_refuses_to_start_without_a_key(tmp_path: Path) -> None:
     done = run_process(tmp_path, "serve", "--host", "0.0.0.0", "--port", "0", **PROVIDER)
     assert done.returncode == 78

@@ -40,6 +40,7 @@ class Way:
         blackhole: read, and pass nothing on.
         cut_after: bytes of a connection that pass before it is closed; None is no limit.
         reset_after: the same, with a reset (RST) at both ends.
+        silent_after: bytes of a connection that pass before it is a black hole; None is no limit.
         passed: bytes passed on, of all connections.
     """
 
@@ -55,6 +56,7 @@ class Way:
         self.slice_bytes: int | None = None
         self.cut_after: int | None = None
         self.reset_after: int | None = None
+        self.silent_after: int | None = None
         self.blackhole = False
 
     @property
@@ -160,8 +162,9 @@ class FaultProxy:
                 await way.wait(len(piece))
                 if way.blackhole:
                     continue
-                limit = way.limit
-                room = len(piece) if limit is None else max(0, min(len(piece), limit - passed))
+                limit, loud = way.limit, way.silent_after
+                room = min(len(piece) if most is None else max(0, most - passed) for most in (limit, loud))
+                room = min(room, len(piece))
                 writer.write(piece[:room])
                 await writer.drain()
                 passed += room

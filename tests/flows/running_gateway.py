@@ -202,8 +202,8 @@ class RunningGateway:
             seen = asyncio.Event()
             original = dispatch.waiting
 
-            async def waiting(done: asyncio.Event = seen, look: Any = original) -> Any:
-                found = await look()
+            async def waiting(done: asyncio.Event = seen, look: Any = original, **asked: int) -> Any:
+                found = await look(**asked)
                 done.set()
                 return found
 

@@ -294,6 +294,30 @@ async def test_an_operator_may_submit_again_more_than_once(start_gateway: StartG
         assert states(job) == ["unknown", "unknown", "unknown", "succeeded"]
 
 
+@BOTH_ENGINES
+@pytest.mark.parametrize("action", ["adopt", "resubmit", "fail"])
+async def test_a_word_about_another_attempt_than_the_one_in_doubt_changes_nothing(
+    start_gateway: StartGateway, action: str
+) -> None:
+    """Two operators read of attempt 1; the second answers after the first had it submitted again."""
+    async with held_job(start_gateway, "runway") as (running, job_id, operator):
+        (first,) = (await running.job(job_id))["attempts"]
+        body: Document = {"action": action, "attempt": first["id"]}
+        if action == "adopt":
+            body["provider_ref"] = ref_at(running, "runway")
+        running.break_(fault("accept_reset", times=1), UNSEEN)
+        again = await resolve(operator, job_id, action="resubmit", attempt=first["id"])
+        assert again.status_code == 200, again.text
+        held = await running.until(job_id, held_again(2))
+        reply = await resolve(operator, job_id, **body)
+        assert (reply.status_code, reply.json()["type"]) == (409, "/problems/job-not-held")
+        assert held["attempts"][1]["id"] in reply.json()["detail"]
+        assert await running.job(job_id) == held
+        assert await running.accepted("runway") == 2
+        ended = await resolve(operator, job_id, action="fail", attempt=held["attempts"][1]["id"])
+        assert ended.status_code == 200
+
+
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_only_a_run_that_the_provider_knows_and_nobody_has_is_adopted(
     start_gateway: StartGateway, provider: str
@@ -326,6 +350,7 @@ async def test_a_provider_that_does_not_answer_leaves_the_job_held(start_gateway
         ({"action": "adopt"}, 422, "/provider_ref"),
         ({"action": "adopt", "provider_ref": 1}, 422, "/provider_ref"),
         ({"action": "fail", "provider_ref": "r"}, 422, "/provider_ref"),
+        ({"action": "fail", "attempt": 1}, 422, "/attempt"),
         ({"action": "fail", "more": 1}, 422, "/more"),
         ([], 422, ""),
     ],

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 from running_gateway import (
     ADAPTERS,
     CHARACTER,
     PROVIDERS,
+    REGISTRY,
     Document,
     JumpClock,
     RunningGateway,
     StartGateway,
     asked,
+    environment,
     fault,
 )
 
+from gateway.app import Gateway
 from gateway.jobs.job import JobRequest
 from gateway.service.keys import Scope
+from gateway.settings import load
 from providers.contract.mapping import unconveyable
 from providers.contract.motion import Character, CharacterType, ContentModeration, Reference, Threshold
 
@@ -530,6 +535,26 @@ async def test_readiness_follows_the_worker(start_gateway: StartGateway) -> None
     reply = await running.client.get("/health/ready")
     assert (reply.status_code, reply.json()["status"]) == (503, "unavailable")
     assert (await running.client.get("/health/live")).status_code == 200
+
+
+@pytest.mark.parametrize("works", [True, False], ids=["works", "only serves"])
+async def test_a_gateway_that_stops_is_not_ready_whether_it_works_or_not(
+    tmp_path: Path,
+    works: bool,  # noqa: FBT001 - a column
+) -> None:
+    urls = dict.fromkeys(PROVIDERS, "http://127.0.0.1:9")
+    settings = load(REGISTRY.specs, environ=environment(tmp_path, urls), cwd=tmp_path).settings
+    gateway = Gateway(settings, REGISTRY, works=works)
+    try:
+        if works:
+            await gateway.start_worker()
+        assert await gateway._readiness() is None
+        stopping = asyncio.create_task(gateway.stop_worker())
+        await asyncio.sleep(0)
+        assert await gateway._readiness() == "it is stopping"
+        await stopping
+    finally:
+        await gateway.close()
 
 
 async def test_a_restart_goes_on_where_it_was(start_gateway: StartGateway) -> None:

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from gateway.errors import StorageUnavailable
 from gateway.storage.batching import Batched
 
 
@@ -67,3 +68,18 @@ async def test_a_caller_that_goes_away_disturbs_nobody() -> None:
     with pytest.raises(asyncio.CancelledError):
         await gone
     assert await call(3) == 6
+
+
+async def test_who_waits_too_long_for_a_batch_is_turned_away_and_never_begun() -> None:
+    double = Doubler()
+    call = Batched(double, patience_s=0.02)
+    double.go_on.clear()
+    first = asyncio.ensure_future(call(1))
+    await double.started.wait()
+    late = await asyncio.gather(call(2), call(3), return_exceptions=True)
+    assert [type(one) for one in late] == [StorageUnavailable] * 2
+    assert not first.done(), "it has begun: only its batch knows how it ends"
+    double.go_on.set()
+    assert await first == 2
+    assert await call(5) == 10
+    assert double.batches == [[1], [5]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 
 import pytest
@@ -11,8 +12,8 @@ from sqlalchemy import Connection
 from store_stage import LEASE_S, Stage
 
 from gateway.jobs import transitions
-from gateway.jobs.job import AttemptState, Held
-from gateway.jobs.transitions import TaskKind
+from gateway.jobs.job import Attempt, AttemptState, Held, Job
+from gateway.jobs.transitions import Step, TaskKind
 from gateway.service.dispatch import DELIVERY_KINDS, JOB_KINDS, DeliveryTask
 from gateway.storage import attempts as attempt_rows
 from gateway.storage import jobs as job_rows
@@ -202,7 +203,7 @@ async def test_the_sweep_and_the_census_see_the_store(stage: Stage) -> None:
     ]
     rows = [job_rows.row_of(job, idempotency_key=None, fingerprint="f") for job in jobs]
     await stage.database.write(lambda connection: job_rows.insert_many(connection, rows))
-    waiting = await stage.dispatch.waiting()
+    waiting = await stage.dispatch.waiting(last_word_ms=0)
     assert (waiting.overdue, waiting.hold_expired) == ((jobs[0].id,), (jobs[2].id,))
     census = await stage.dispatch.census()
     assert (census.unfinished, census.held) == ({(None, "queued"): 3}, 1)
@@ -214,3 +215,34 @@ async def test_a_task_whose_job_is_gone_is_not_handed_out(stage: Stage) -> None:
     await stage.database.write(lambda connection: task_rows.insert_many(connection, due))
     assert await stage.dispatch.claim_jobs(10) == []
     assert await stage.dispatch.claim_deliveries(10) == []
+
+
+async def test_progress_and_the_jobs_end_at_once_do_not_deadlock(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is held by one waits for the other, either way round, for as long as each can see."""
+    await stage.accept()
+    task = await stage.claim()
+    gave, ended = threading.Event(), threading.Event()
+    runs = {"give": 0, "end": 0}
+    again = task_rows.again
+
+    def slow(connection: Connection, due: Due) -> bool:
+        runs["give"] += 1
+        done = again(connection, due)
+        gave.set()
+        ended.wait(0.3)
+        return done
+
+    def cancelled(job: Job, found: tuple[Attempt, ...]) -> Step:
+        runs["end"] += 1
+        ended.set()
+        gave.wait(0.3)
+        return transitions.cancel_requested(job, found, now_ms=NOW_MS)
+
+    monkeypatch.setattr(task_rows, "again", slow)
+    await asyncio.gather(
+        stage.dispatch.unchanged(Due(claim=task.claim, due_at_ms=NOW_MS), progress=0.5),
+        stage.record.transition(task.job.id, cancelled),
+    )
+    assert runs == {"give": 1, "end": 1}, "one was broken off, and begun again"

@@ -28,18 +28,16 @@ def attempt(number: int, state: AttemptState, **changes: Any) -> Attempt:
     return an_attempt(state, number=number, **({"job_id": f"job_{number:032x}"} | changes))
 
 
-async def test_who_is_in_doubt_at_an_account(stage: Stage) -> None:
+async def test_who_is_in_doubt_at_a_provider(stage: Stage) -> None:
     every = [attempt(number, state) for number, state in enumerate(AttemptState, start=1)]
-    elsewhere = [
-        attempt(20, AttemptState.UNKNOWN, account="second"),
-        attempt(21, AttemptState.UNKNOWN, provider="other"),
-    ]
-    await put(stage.database, *every, *elsewhere)
+    every.append(attempt(20, AttemptState.UNKNOWN, account="second"))
+    await put(stage.database, *every, attempt(21, AttemptState.UNKNOWN, provider="other"))
     found = await stage.database.read(
-        lambda connection: attempt_rows.load_unsettled(connection, provider="acme", account="default")
+        lambda connection: attempt_rows.load_unsettled(connection, provider="acme")
     )
     assert {one.state for one in found} == {AttemptState.SUBMITTING, AttemptState.UNKNOWN}
     assert all(one in every for one in found)
+    assert {one.account for one in found} == {"default", "second"}
 
 
 async def test_whose_ref_it_is(stage: Stage) -> None:
@@ -74,7 +72,6 @@ async def test_runs_of_ours_of_that_time_are_known(stage: Stage) -> None:
         lambda connection: attempt_rows.find_known(
             connection,
             provider="acme",
-            account="default",
             since_ms=NOW_MS + 60_000,
             until_ms=NOW_MS + 3 * 60_000 + 1,
             but_of=ids[2],

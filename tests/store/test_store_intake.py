@@ -167,3 +167,18 @@ async def test_one_that_cannot_be_written_down_does_not_hurt_the_others(stage: S
     )
     assert [isinstance(answer, Accepted) for answer in answers] == [True, False, True, True]
     assert isinstance(answers[1], UnicodeEncodeError)
+
+
+async def test_keys_are_inserted_in_one_order_whoever_came_first(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inserted: list[object] = []
+    insert_many = job_rows.insert_many
+
+    def seen(connection: Connection, rows: list[dict[str, object]]) -> None:
+        inserted.extend(row["idempotency_key"] for row in rows)
+        insert_many(connection, rows)
+
+    monkeypatch.setattr(job_rows, "insert_many", seen)
+    await asyncio.gather(*(stage.accept(idempotency_key=key) for key in ("c", "a", None, "b")))
+    assert inserted == [None, "a", "b", "c"]

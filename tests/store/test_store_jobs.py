@@ -10,7 +10,7 @@ from job_examples import NOW_MS, a_request, a_webhook, an_attempt
 from sqlalchemy import Connection
 from store_stage import Stage
 
-from gateway.errors import Refusal
+from gateway.errors import Refusal, Unreadable
 from gateway.jobs import transitions
 from gateway.jobs.job import AttemptState
 from gateway.jobs.view import JobView
@@ -49,7 +49,7 @@ async def test_reads_at_once_are_few_statements(stage: Stage, monkeypatch: pytes
     jobs = [await stage.accept() for _ in range(10)]
     asked: list[int] = []
 
-    def counted(connection: Connection, job_ids: list[str]) -> dict[str, tuple[str, JobView]]:
+    def counted(connection: Connection, job_ids: list[str]) -> dict[str, tuple[str, JobView | Unreadable]]:
         asked.append(len(job_ids))
         return load_views(connection, job_ids)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,7 @@ T = TypeVar("T")
 
 HOUR_MS = 3_600_000
 QUICK_S = 0.6
+PATIENCE_S = 5.0
 
 
 @pytest.fixture
@@ -162,6 +164,71 @@ async def test_a_server_that_swallows_everything_is_given_up_in_time(url: str) -
         proxy.clear()
         await eventually(database, add("b"))
         assert await database.read(names) == ["b"]
+
+
+async def test_a_waiter_that_leaves_takes_its_deadline_from_nobody(url: str) -> None:
+    async with proxied(url) as (proxy, by_proxy):
+        database = await asyncio.to_thread(
+            PostgresDatabase, by_proxy, local=SystemClock(), deadline_s=QUICK_S
+        )
+        await asyncio.gather(*(database.write(names) for _ in range(2 * WRITERS)))  # connected
+        begun = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def deafened(connection: Connection) -> None:
+            proxy.down.blackhole = True
+            loop.call_soon_threadsafe(begun.set)
+            add("a")(connection)
+
+        waiter = asyncio.create_task(database.write(deafened))
+        await begun.wait()
+        waiter.cancel()
+        async with asyncio.timeout(PATIENCE_S):
+            await database.close()
+        assert not any(thread.is_alive() for thread in database._threads)
+
+
+async def test_a_server_that_falls_silent_while_it_is_connected_to_is_given_up_in_time(url: str) -> None:
+    async with proxied(url) as (proxy, by_proxy):
+        async with await psycopg.AsyncConnection.connect(by_proxy, application_name="motion-gateway"):
+            greeting = proxy.down.passed
+        async with opened(by_proxy, deadline_s=QUICK_S) as database:
+            proxy.down.silent_after = greeting
+            began = time.monotonic()
+            with pytest.raises(StorageUnavailable, match="too long to connect"):
+                await database.write(add("a"))
+            assert time.monotonic() - began < PATIENCE_S
+            proxy.clear()
+
+
+async def test_closing_does_not_wait_for_what_nothing_can_end(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.storage.postgres.LAST_WORDS_S", 0.05)
+    database = await asyncio.to_thread(PostgresDatabase, url, local=SystemClock())
+    database._deadline_s = 0.05
+    release, begun = threading.Event(), threading.Event()
+
+    def stuck(_connection: Connection) -> None:
+        begun.set()
+        release.wait(60)
+
+    waiter = asyncio.ensure_future(database.write(stuck))
+    await asyncio.to_thread(begun.wait, PATIENCE_S)
+    async with asyncio.timeout(PATIENCE_S):
+        await database.close()
+    release.set()
+    await waiter
+
+
+async def test_a_listener_that_fails_ends_no_thread(url: str) -> None:
+    def on_commit(_seconds: float, _operations: int) -> None:
+        raise ZeroDivisionError
+
+    database = await asyncio.to_thread(PostgresDatabase, url, local=SystemClock(), on_commit=on_commit)
+    for number in range(WRITERS + 1):
+        await database.write(add(str(number)))
+    await database.close()
 
 
 async def test_what_waited_too_long_for_its_turn_is_never_begun(url: str) -> None:
@@ -319,3 +386,11 @@ def test_hot_tables_leave_room_for_updates_in_place(url: str) -> None:
         options = {row.relname: row.reloptions for row in connection.execute(told)}
     assert all("fillfactor=80" in chosen for chosen in options.values())
     assert "autovacuum_vacuum_scale_factor=0.02" in options["tasks"]
+
+
+def test_a_table_that_is_locked_at_the_start_is_no_reason_to_refuse_for_good(url: str) -> None:
+    with psycopg.connect(url) as other:
+        other.execute("LOCK TABLE alembic_version")
+        with pytest.raises(StorageUnavailable) as caught:
+            inspect_server(url)
+    assert "\n" not in str(caught.value)

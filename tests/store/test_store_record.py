@@ -202,7 +202,7 @@ async def test_a_lease_is_not_good_for_the_task_that_came_after(stage: Stage) ->
     await stage.record.result(
         second.claim,
         lambda job, tried: transitions.refused(
-            job, tried[-1], error=busy, now_ms=now_ms, again_at_ms=now_ms + 1000
+            job, tried[-1], error=busy, now_ms=now_ms, again_at_ms=now_ms + 1000, others=tried
         ),
     )
     stage.clock.advance(1)

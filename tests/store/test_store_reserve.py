@@ -211,3 +211,34 @@ async def test_on_a_full_disk_nothing_is_bought_and_what_was_bought_is_followed(
         assert (await stage.job(job_id)).state.status.terminal
     finally:
         await database.close()
+
+
+def read_only(_path: Path, *, missing_ok: bool = False) -> None:  # noqa: ARG001 - unlink's signature
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
+def test_a_reserve_that_cannot_be_removed_makes_no_room(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reserve = Reserve(path, SIZE)
+    reserve.hold()
+    monkeypatch.setattr(Path, "unlink", read_only)
+    assert (reserve.give_up(), reserve.held) == (False, True)
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
+    assert not Reserve(path, SIZE).hold()
+
+
+async def test_a_file_system_that_goes_read_only_does_not_end_the_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unwritable(_connection: Connection) -> None:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
+        raise OperationalError("", {}, error)
+
+    async with opened(tmp_path) as database:
+        monkeypatch.setattr(Path, "unlink", read_only)
+        with pytest.raises(StorageUnavailable, match="I/O error"):
+            await database.write(unwritable)
+        assert database.trouble is not None
+        monkeypatch.undo()
+        assert await database.write(lambda _connection: 1) == 1
+        assert database.trouble is None

@@ -167,7 +167,7 @@ async def test_the_sweep_finds_what_is_overdue_and_leaves_the_held_alone(databas
     await store(database, a_job(1, deadline_at_ms=due_ms + 1), HELD, RUNNING, FULL, OTHERS)
     limited: dict[int, list[str]] = {}
     for limit in (1, 9):
-        limited[limit] = await read(database, jobs.find_overdue, now_ms=due_ms, limit=limit)
+        limited[limit] = await read(database, jobs.find_overdue, now_ms=due_ms, last_word_ms=0, limit=limit)
     assert len(limited[1]) == 1
     assert sorted(limited[9]) == [RUNNING.id, OTHERS.id]
     for now_ms, found in ((NOW_MS + 49, []), (NOW_MS + 50, [HELD.id])):
@@ -298,3 +298,13 @@ async def test_a_key_is_found_by_its_hash_and_revoked_once(database: Database) -
         assert revoked is expected
     assert await database.read(keys.load_all) == [replace(row, revoked_at_ms=NOW_MS + 1)]
     assert await database.read(keys.count_active) == 0
+
+
+async def test_errors_of_the_database_do_not_repeat_what_it_was_told(database: Database) -> None:
+    def twice(connection: Connection) -> None:
+        for _ in range(2):
+            keys.insert_owner(connection, name="alice", sealed_webhook_secret="marker", at_ms=0)
+
+    with pytest.raises(IntegrityError) as caught:
+        await database.write(twice)
+    assert "marker" not in str(caught.value)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import sqlite3
+import sys
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect
+from sqlalchemy.exc import OperationalError
 from store_stage import migrated_file
 
-from gateway.errors import SchemaRefused
-from gateway.storage.schema import inspect_schema, migrate
+from gateway.errors import SchemaRefused, StorageUnavailable
+from gateway.storage.schema import inspect_schema, migrate, unusable
+from gateway.storage.sealing import key_beside
 from gateway.storage.sqlite import open_engine
-from gateway.storage.sqlite_file import migrate_file
+from gateway.storage.sqlite_file import inspect_file, lock_file, make_file, migrate_file
 from gateway.storage.tables import metadata
 
 
@@ -46,6 +51,7 @@ def test_migrating_is_told_before_and_needed_once(tmp_path: Path) -> None:
         state = inspect_schema(connection)
         assert state.current is None
         assert state.pending[-1].startswith(state.head)
+        assert not any(title.endswith(".") for title in state.pending), "they are told in a row"
         migrate(connection)
         assert inspect_schema(connection).pending == ()
     assert migrate_file(path) == ()
@@ -65,7 +71,7 @@ def test_a_migration_that_is_broken_off_leaves_nothing(tmp_path: Path) -> None:
 def refused(path: Path) -> str:
     before = path.read_bytes()
     with pytest.raises(SchemaRefused) as caught:
-        migrate_file(path)
+        migrate_file(path, checked_bytes=sys.maxsize)
     assert path.read_bytes() == before
     return str(caught.value)
 
@@ -91,3 +97,67 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     content[4096:] = b"\xa5" * (len(content) - 4096)
     path.write_bytes(content)
     refused(path)
+
+
+def test_only_a_file_of_a_size_is_looked_through_and_only_when_asked(tmp_path: Path) -> None:
+    path = migrated_file(tmp_path)
+    content = path.read_bytes()
+    # A page of a table that a look at the schema does not touch.
+    path.write_bytes(content[: len(content) - 4096] + b"\xa5" * 4096)
+    assert inspect_file(path).pending == ()
+    assert inspect_file(path, checked_bytes=len(content) - 1).pending == ()
+    with pytest.raises(SchemaRefused, match=r"damaged|malformed"):
+        inspect_file(path, checked_bytes=len(content))
+
+
+def test_a_look_waits_for_no_writer(tmp_path: Path) -> None:
+    path = migrated_file(tmp_path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        assert inspect_file(path, checked_bytes=sys.maxsize).pending == ()
+
+
+def test_a_file_that_is_locked_just_now_is_not_refused_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.storage.sqlite_file.open_engine", partial(open_engine, busy_timeout_ms=10))
+    path = tmp_path / "gateway.db"
+    make_file(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        for look in (inspect_file, migrate_file):
+            with pytest.raises(StorageUnavailable, match="locked"):
+                look(path)
+    assert migrate_file(path)
+
+
+@pytest.mark.parametrize(
+    ("code", "passing"),
+    [
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, True),
+        (sqlite3.SQLITE_LOCKED_SHAREDCACHE, True),
+        (sqlite3.SQLITE_FULL, True),
+        (sqlite3.SQLITE_CORRUPT, False),
+        (sqlite3.SQLITE_NOTADB, False),
+        (sqlite3.SQLITE_READONLY, False),
+    ],
+)
+def test_what_passes_is_told_from_what_does_not(code: int, passing: bool) -> None:  # noqa: FBT001 - a column
+    cause = sqlite3.OperationalError("told\nand more")
+    cause.sqlite_errorcode = code
+    error = unusable(OperationalError("SELECT", {}, cause), "it is no good")
+    assert isinstance(error, StorageUnavailable) is passing
+    assert str(error) == "it is no good: told"
+
+
+def test_a_file_has_one_lock_and_one_key_by_whatever_name(tmp_path: Path) -> None:
+    path, other = migrated_file(tmp_path), tmp_path / "elsewhere" / "other.db"
+    other.parent.mkdir()
+    other.symlink_to(path)
+    lock = lock_file(path)
+    with pytest.raises(SchemaRefused, match="another process serves"):
+        lock_file(other)
+    lock.release()
+    lock_file(other).release()
+    assert key_beside(other) == key_beside(path)
+    assert [one.name for one in other.parent.iterdir()] == ["other.db"]

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 from store_stage import migrated_file
 
-from gateway.errors import SchemaRefused, StorageUnavailable
+from gateway.errors import OutcomeUnknown, SchemaRefused, StorageUnavailable
 from gateway.storage import sqlite as sqlite_module
 from gateway.storage.engine import Operation
 from gateway.storage.sqlite import ServingLock, SQLiteDatabase
@@ -244,6 +244,28 @@ async def test_the_log_is_moved_into_the_file_now_and_then(
             await database.write(put(f"{number}" * 5000))
         await database.write(put("so that the checkpoint before is over"))
         assert os.stat(file).st_size > before + 20_000  # noqa: PTH116
+
+
+async def test_what_nobody_foresaw_fails_its_batch_and_the_writer_goes_on(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+
+    def on_commit(_seconds: float, operations: int) -> None:
+        told.append(operations)
+        if len(told) == 1:
+            raise ZeroDivisionError
+
+    database = SQLiteDatabase(file, on_commit=on_commit)
+    monkeypatch.setattr(database, "_checkpoint", lambda _connection: 1 // 0)
+    with pytest.raises(OutcomeUnknown, match="ZeroDivisionError"):
+        await asyncio.wait_for(database.write(put("a")), 5)
+    assert await asyncio.wait_for(database.write(put("b")), 5) == "b"
+    monkeypatch.undo()
+    assert await asyncio.wait_for(database.write(put("c")), 5) == "c"
+    assert await database.read(names) == ["a", "b", "c"]
+    assert database.trouble is None
+    await database.close()
 
 
 async def test_a_commit_is_durable_and_the_journal_a_log(file: Path) -> None:

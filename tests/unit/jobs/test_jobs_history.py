@@ -64,8 +64,11 @@ class Life(RuleBasedStateMachine):
             assert step.job.state == before.state
             return
         if before.state.status.terminal:
-            may_bill = before.state.provider_may_bill or step.job.state.provider_may_bill
+            may_bill = step.job.state.provider_may_bill
             assert step.job.state == replace(before.state, provider_may_bill=may_bill)
+            doubted = [one for one in self.attempts.values() if one.state is AttemptState.UNKNOWN]
+            unmade = step.attempt is not None and step.attempt.state is AttemptState.REFUSED
+            assert may_bill or not before.state.provider_may_bill or (unmade and len(doubted) == 1)
             assert not {event.type for event in step.events} & set(ENDED.values())
         assert step.job.state.status.rank >= before.state.status.rank
         assert (step.job.progress or 0.0) >= (before.progress or 0.0)
@@ -115,7 +118,12 @@ class Life(RuleBasedStateMachine):
         again_at_ms = self.now_ms + 1000 if again else None
         self.carry_out(
             transitions.refused(
-                self.job, self.current, error=ERROR, now_ms=self.now_ms, again_at_ms=again_at_ms
+                self.job,
+                self.current,
+                error=ERROR,
+                now_ms=self.now_ms,
+                again_at_ms=again_at_ms,
+                others=tuple(self.attempts.values()),
             )
         )
 
@@ -163,11 +171,18 @@ class Life(RuleBasedStateMachine):
             )
         else:
             step = transitions.refused(
-                self.job, attempt, error=ERROR, now_ms=self.now_ms, again_at_ms=self.now_ms
+                self.job,
+                attempt,
+                error=ERROR,
+                now_ms=self.now_ms,
+                again_at_ms=self.now_ms,
+                others=tuple(self.attempts.values()),
             )
         assert step.follow_ups == ()
         self.carry_out(step)
-        assert self.job.state == before.state
+        may_bill = self.job.state.provider_may_bill
+        assert self.job.state == replace(before.state, provider_may_bill=may_bill)
+        assert may_bill or not made
 
     @precondition(lambda self: self.is_at(AttemptState.ACCEPTED))
     @rule(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 from job_examples import DEADLINE_S, NOW_MS, OUTPUT_URL, a_job, a_request, a_spec, a_webhook, an_attempt
@@ -40,7 +42,9 @@ def accepted(job: Job, attempt: Attempt) -> Step:
 
 
 def refused(job: Job, attempt: Attempt, again_at_ms: int | None = None) -> Step:
-    return transitions.refused(job, attempt, error=ERROR, now_ms=LATER_MS, again_at_ms=again_at_ms)
+    return transitions.refused(
+        job, attempt, error=ERROR, now_ms=LATER_MS, again_at_ms=again_at_ms, others=(attempt,)
+    )
 
 
 def unknown(job: Job, attempt: Attempt) -> Step:
@@ -472,6 +476,42 @@ def test_a_late_answer_to_what_was_written_off_touches_nothing_else(job: Job) ->
     refusal = refused(job, WRITTEN_OFF, again_at_ms=LATER_MS)
     assert (told(refusal), refusal.follow_ups, refusal.job) == (["attempt.late"], (), job)
     assert attempt_of(refusal).state is AttemptState.REFUSED
+
+
+SECOND = partial(an_attempt, number=2)
+
+
+@pytest.mark.parametrize(
+    ("job", "others", "may_bill"),
+    [
+        (a_job(), (), False),
+        (a_job(), (SECOND(AttemptState.SUBMITTING),), False),
+        (a_job(), (SECOND(AttemptState.REFUSED),), False),
+        (a_job(), (SECOND(AttemptState.UNKNOWN),), True),
+        (a_job(), (SECOND(AttemptState.UNKNOWN, written_off=True),), True),
+        (RUNNING, (SECOND(AttemptState.ACCEPTED),), False),
+        (a_job(status=JobStatus.SUCCEEDED), (SECOND(AttemptState.SUCCEEDED),), False),
+        (a_job(status=JobStatus.CANCELLED), (SECOND(AttemptState.REFUSED),), False),
+        (a_job(status=JobStatus.CANCELLED), (SECOND(AttemptState.ACCEPTED),), True),
+        (a_job(status=JobStatus.CANCELLED), (SECOND(AttemptState.CANCELLED),), True),
+        (a_job(status=JobStatus.FAILED), (SECOND(AttemptState.UNKNOWN),), True),
+    ],
+)
+@pytest.mark.parametrize("late", ["refused", "withheld"])
+def test_proof_that_what_was_written_off_was_never_made_takes_the_bill_back(
+    job: Job,
+    others: tuple[Attempt, ...],
+    may_bill: bool,  # noqa: FBT001 - a column
+    late: str,
+) -> None:
+    billed = replace(job, state=replace(job.state, provider_may_bill=True))
+    now: Any = {"now_ms": LATER_MS, "again_at_ms": LATER_MS, "others": (WRITTEN_OFF, *others)}
+    if late == "refused":
+        step = transitions.refused(billed, WRITTEN_OFF, error=ERROR, **now)
+    else:
+        step = transitions.withheld(billed, WRITTEN_OFF, reason="the lease was lost", **now)
+    assert step.job == replace(job, state=replace(job.state, provider_may_bill=may_bill))
+    assert (attempt_of(step).state, step.follow_ups) == (AttemptState.REFUSED, ())
 
 
 def test_a_job_whose_written_off_run_may_be_billed_says_so_at_every_end() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from job_examples import OUTPUT_URL, an_adapter, reply
+from msgspec.structs import replace
 
 from gateway.registry import load_adapters
 from gateway.upstream.classify import (
@@ -16,6 +17,7 @@ from gateway.upstream.classify import (
     Seen,
     Trouble,
     Unknown,
+    Withheld,
     cancelling,
     poll,
     submission,
@@ -106,6 +108,21 @@ def test_every_other_status_is_unknown_whatever_its_body(adapter: Adapter) -> No
             assert str(status) in outcome.reason
 
 
+def breaks(_reply: HttpResponse) -> Any:
+    raise KeyError("a bug of the adapter")
+
+
+def test_an_adapter_that_breaks_on_an_answer_changes_nothing_about_the_money() -> None:
+    broken = replace(ACME, parse_submit=breaks, parse_failure=breaks)
+    made = submission(broken, answered(201, b'{"id": "r-1"}'))
+    assert isinstance(made, Unknown)
+    assert "(201): KeyError" in made.reason
+    assert isinstance(submission(broken, answered(422)), NotMade)
+    assert isinstance(submission(broken, answered(500)), Unknown)
+    assert isinstance(cancelling(broken, answered(409)), Trouble)
+    assert isinstance(poll(broken, answered(500), allow_http=False), Trouble)
+
+
 def test_a_refusal_keeps_the_reason_and_the_retry_after() -> None:
     body = b'{"code": "BUSY", "message": "come back"}'
     outcome = submission(ACME, answered(429, body, retry_after="7"))
@@ -178,3 +195,19 @@ def test_a_cancel_is_done_missing_or_to_be_tried_again(adapter: Adapter) -> None
     assert cancelling(adapter, answered(404)) == Missing()
     for answer in (unanswered(connected=True), *(answered(status) for status in (302, 400, 409, 429, 500))):
         assert isinstance(cancelling(adapter, answer), Trouble)
+
+
+@pytest.mark.parametrize("adapter", EVERY, ids=named)
+def test_a_cancel_that_failed_may_have_been_carried_out_unless_it_was_refused_or_not_sent(
+    adapter: Adapter,
+) -> None:
+    for answer in (unanswered(connected=True), *(answered(status) for status in (302, 408, 500, 503))):
+        outcome = cancelling(adapter, answer)
+        assert isinstance(outcome, Trouble)
+        assert outcome.doubtful, answer
+    for answer in (unanswered(connected=False), *(answered(status) for status in (400, 409, 429))):
+        outcome = cancelling(adapter, answer)
+        assert isinstance(outcome, Trouble)
+        assert not outcome.doubtful, answer
+    withheld = Reply(response=None, failure="the lease", connected=True, withheld=True, duration_s=0.1)
+    assert cancelling(adapter, withheld) == Withheld("the lease")

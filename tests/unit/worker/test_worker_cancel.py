@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from typing import Any
 
+import httpx
 import pytest
 from job_examples import DEADLINE_S, NOW_MS, SOURCE, a_spec
-from store_stage import Stage
+from store_stage import LEASE_S, Stage
 from worker_bench import RUNNING, SUCCEEDED, Answer, Bench, NobodyThere, Reply
 
+from gateway.errors import LeaseLost
 from gateway.jobs.job import AttemptState
 from gateway.jobs.transitions import TaskKind
 from gateway.storage import tables
-from gateway.worker.cancel import MOST_TRIES
+from gateway.worker.cancel import FRESH_LOOK_S, MOST_TRIES
 from providers.contract.spec import CancelSpec
 from providers.contract.status import JobStatus
 
@@ -56,14 +60,6 @@ async def asked(stage: Stage, spec: CancelSpec | None) -> tuple[Bench, str]:
             [GET, DELETE],
             (JobStatus.CANCELLED, False),
         ),
-        (
-            cancel(destroys=True, gone=True),
-            [Reply(404), Reply(404)],
-            [GET, DELETE],
-            (JobStatus.CANCELLED, False),
-        ),
-        (cancel(gone=True), [RUNNING, Reply(404)], [GET, DELETE], (JobStatus.CANCELLED, False)),
-        (cancel(gone=False), [RUNNING, Reply(404)], [GET, DELETE], (JobStatus.CANCELLED, True)),
     ],
     ids=[
         "no cancel, runs",
@@ -78,9 +74,6 @@ async def asked(stage: Stage, spec: CancelSpec | None) -> tuple[Bench, str]:
         "destroys, was cancelled",
         "destroys, says what nobody knows",
         "destroys, has succeeded without output",
-        "destroys, gone already",
-        "gone, where it goes with the cancel",
-        "gone, where it should not",
     ],
 )
 async def test_a_cancel_ends_the_job_as_its_provider_allows(
@@ -152,6 +145,129 @@ async def test_a_cancel_that_fails_once_then_works(stage: Stage) -> None:
     assert (job.state.status, job.state.provider_may_bill) == (JobStatus.CANCELLED, False)
 
 
+MISSING = (Reply(404), Reply(404))
+
+
+@pytest.mark.parametrize("spec", [cancel(), cancel(destroys=True, gone=True)], ids=["stays", "goes"])
+async def test_a_ref_missing_right_after_its_creation_proves_no_cancel(
+    stage: Stage, spec: CancelSpec
+) -> None:
+    """The provider may only not know it yet; none of our cancels got through."""
+    bench, job_id = await asked(stage, spec)
+    assert await tried(bench, job_id, [MISSING] * 6) == [1, 2, 4, 8, 16]
+    job = await stage.job(job_id)
+    assert (job.state.status, job.state.provider_may_bill) == (JobStatus.CANCELLED, True)
+    assert await stage.states(job_id) == [AttemptState.ACCEPTED]
+    assert [kind for kind, _ in await stage.tasks()] == ["poll"]
+
+
+async def test_a_ref_that_is_known_a_moment_later_is_cancelled(stage: Stage) -> None:
+    bench, job_id = await asked(stage, cancel(gone=True))
+    assert await tried(bench, job_id, [MISSING, (RUNNING, Reply(204))]) == [1]
+    job = await stage.job(job_id)
+    assert (job.state.status, job.state.provider_may_bill) == (JobStatus.CANCELLED, False)
+
+
+@pytest.mark.parametrize(
+    ("first", "through"),
+    [
+        (httpx.ReadTimeout("silence"), True),
+        (Reply(500), True),
+        (Reply(302), True),
+        (NobodyThere(), False),
+        (Reply(429), False),
+        (Reply(409), False),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("gone", [True, False], ids=["goes", "stays"])
+async def test_a_ref_that_is_missing_was_cancelled_if_a_cancel_may_have_got_through(
+    stage: Stage,
+    first: Answer,
+    through: bool,  # noqa: FBT001 - a column
+    gone: bool,  # noqa: FBT001 - a column
+) -> None:
+    bench, job_id = await asked(stage, cancel(gone=gone))
+    tries: list[tuple[Answer, ...]] = [(RUNNING, first), MISSING]
+    await tried(bench, job_id, tries if through else [*tries, *[MISSING] * 4])
+    job = await stage.job(job_id)
+    assert (job.state.status, job.state.provider_may_bill) == (JobStatus.CANCELLED, not (through and gone))
+
+
+async def succeeds_meanwhile(bench: Bench, *, seconds: float) -> None:
+    """Time passes; then, where another worker may take the poll over, it sees the run succeed."""
+    stage, script = bench.stage, bench.provider
+    script.meanwhile = script.before_send = None
+    stage.clock.advance(seconds)
+    for task in await stage.worker("second").claim_jobs(10):
+        if task.claim.kind is TaskKind.POLL:
+            waiting = list(script.answers)
+            script.answers.clear()
+            script.says(SUCCEEDED)
+            await bench.poll(task)
+            script.says(*waiting)
+
+
+@pytest.mark.parametrize("where", ["after the look", "with the connection in hand"])
+@pytest.mark.parametrize("destroys", [True, False], ids=["destroys", "spares"])
+async def test_a_run_that_was_seen_to_succeed_is_never_cancelled(
+    stage: Stage,
+    where: str,
+    destroys: bool,  # noqa: FBT001 - a column
+) -> None:
+    """A process is stopped between its look and its cancel; another one takes the poll over."""
+    bench, job_id = await asked(stage, cancel(destroys=destroys, gone=True))
+    (task,) = await stage.dispatch.claim_jobs(10)
+
+    async def stopped() -> None:
+        await succeeds_meanwhile(bench, seconds=LEASE_S + 1)
+
+    if where == "after the look":
+        bench.provider.meanwhile = stopped  # it is called while the look is answered
+    else:
+        bench.provider.before_send = stopped
+    bench.provider.says(RUNNING, Reply(204))
+    with pytest.raises(LeaseLost):
+        await bench.cancel(task)
+    assert [request.method for request in bench.provider.withheld] == ["DELETE"]
+    assert (await stage.job(job_id)).state.status is JobStatus.SUCCEEDED
+    assert await stage.tasks() == []
+
+
+@pytest.mark.parametrize("where", ["while it is answered", "with the connection in hand"])
+async def test_output_is_not_destroyed_on_an_old_look(stage: Stage, where: str) -> None:
+    """The lease still stands, since nobody else works; but the run may have ended while we were stopped."""
+    spec = a_spec(cancel=cancel(destroys=True, gone=True))
+    bench = Bench(stage, spec=spec)
+    job_id = await bench.accepted()
+    await stage.jobs.cancel(job_id, owner="alice")
+
+    async def stopped() -> None:
+        bench.provider.meanwhile = bench.provider.before_send = None
+        answered = where == "while it is answered"
+        stage.clock.advance(FRESH_LOOK_S + 1 + (spec.poll_timeout_s if answered else 0))
+
+    if where == "while it is answered":
+        bench.provider.meanwhile = stopped
+    else:
+        bench.provider.before_send = stopped
+    assert await tried(bench, job_id, [(RUNNING, Reply(204)), (SUCCEEDED,)]) == [1]
+    assert [request.method for request in bench.provider.withheld] == ["DELETE"]
+    assert (await stage.job(job_id)).state.status is JobStatus.SUCCEEDED
+
+
+async def test_what_destroys_nothing_may_be_sent_on_an_old_look(stage: Stage) -> None:
+    bench, job_id = await asked(stage, cancel())
+
+    async def stopped() -> None:
+        bench.provider.before_send = None
+        stage.clock.advance(FRESH_LOOK_S + 1)
+
+    bench.provider.before_send = stopped
+    await bench.work(RUNNING, Reply(204))
+    assert (await stage.job(job_id)).state.status is JobStatus.CANCELLED
+
+
 @pytest.mark.parametrize(
     "spec",
     [None, cancel(), cancel(stops=False), cancel(destroys=True), cancel(gone=True)],
@@ -212,3 +328,77 @@ async def test_a_poll_that_wins_leaves_the_cancel_nothing_to_do(stage: Stage) ->
     await bench.poll(tasks[TaskKind.POLL])
     assert await stage.tasks() == []
     assert (await stage.job(job_id)).state.status is JobStatus.SUCCEEDED
+
+
+async def test_a_success_that_was_seen_but_not_stored_is_not_told_once_its_output_is_being_destroyed(
+    stage: Stage,
+) -> None:
+    bench, job_id = await asked(stage, cancel(destroys=True, gone=True))
+    stage.clock.advance(5)
+    tasks = {task.claim.kind: task for task in await stage.dispatch.claim_jobs(10)}
+    slow = asyncio.Event()
+    polling: list[asyncio.Task[None]] = []
+
+    async def seen() -> None:
+        bench.provider.before_send = None
+        bench.provider.meanwhile = slow.wait  # the answer is on its way for as long as the cancel takes
+        bench.provider.says(SUCCEEDED)
+        polling.append(asyncio.create_task(bench.poll(tasks[TaskKind.POLL])))
+        await asyncio.sleep(0)
+        bench.provider.meanwhile = None
+
+    bench.provider.before_send = seen
+    bench.provider.says(RUNNING, Reply(204))
+    await bench.cancel(tasks[TaskKind.CANCEL])
+    slow.set()
+    with pytest.raises(LeaseLost):
+        await polling[0]
+    assert (await stage.job(job_id)).state.status is JobStatus.CANCELLED
+    assert await stage.tasks() == []
+
+
+async def test_a_poll_put_off_for_a_cancel_that_fails_is_made_later(stage: Stage) -> None:
+    bench, job_id = await asked(stage, cancel(destroys=True, gone=True))
+    await bench.work(RUNNING, Reply(409))
+    assert dict(await stage.tasks()) == {"cancel": 1000, "poll": LEASE_S * 1000}
+    await bench.after(1, SUCCEEDED)
+    assert (await stage.job(job_id)).state.status is JobStatus.SUCCEEDED
+
+
+async def test_whichever_of_poll_and_cancel_comes_first_what_is_told_to_have_succeeded_was_not_destroyed(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty times, a poll that saw a success and a cancel that may destroy it reach the store together."""
+    for turn in range(20):
+        bench, job_id = await asked(stage, cancel(destroys=True, gone=True))
+        stage.clock.advance(5)
+        tasks = {task.claim.kind: task for task in await stage.dispatch.claim_jobs(10)}
+        barrier, write, about_to_send = asyncio.Barrier(2), stage.database.write, asyncio.Event()
+
+        async def met(ahead: int, barrier: asyncio.Barrier = barrier) -> None:
+            await barrier.wait()
+            for _ in range(ahead):
+                await asyncio.sleep(0)
+
+        async def confirms(turn: int = turn, about: asyncio.Event = about_to_send, meet: Any = met) -> None:
+            about.set()
+            await meet(3 - turn % 4)
+
+        async def stores(
+            *args: Any, turn: int = turn, write: Any = write, meet: Any = met, **named: Any
+        ) -> Any:
+            monkeypatch.setattr(stage.database, "write", write)
+            await meet(turn % 4)
+            return await write(*args, **named)
+
+        bench.provider.before_send = confirms
+        bench.provider.says(RUNNING, Reply(204), SUCCEEDED)
+        cancelling = asyncio.create_task(bench.cancel(tasks[TaskKind.CANCEL]))
+        await about_to_send.wait()
+        monkeypatch.setattr(stage.database, "write", stores)
+        await asyncio.gather(cancelling, bench.poll(tasks[TaskKind.POLL]), return_exceptions=True)
+        status = (await stage.job(job_id)).state.status
+        sent = len(bench.provider.withheld) == 0
+        assert status is (JobStatus.CANCELLED if sent else JobStatus.SUCCEEDED)
+        assert sum(kind in {"job.succeeded", "job.cancelled"} for kind in await stage.events(job_id)) == 1
+        assert await stage.tasks() == []

@@ -172,20 +172,27 @@ async def test_a_full_lane_takes_no_more_than_its_limit(floor: Floor) -> None:
     assert gate.most == 3
 
 
-async def test_a_step_that_stumbles_is_given_back_and_the_others_go_on(floor: Floor) -> None:
+@pytest.mark.parametrize(
+    ("error", "pause_ms"),
+    [(ZeroDivisionError(), 30_000), (StorageUnavailable("away for a moment"), 1000)],
+    ids=repr,
+)
+async def test_a_step_that_stumbles_is_given_back_and_the_others_go_on(
+    floor: Floor, error: Exception, pause_ms: int
+) -> None:
     bad = await floor.stage.accept()
     good = [await floor.stage.accept() for _ in range(3)]
 
     async def step(task: JobTask) -> None:
         if task.job.id == bad:
-            raise ZeroDivisionError
+            raise error
         await floor.close(task)
 
     async with floor.running(step, limit=1):
         await floor.until(3)
     assert sorted(floor.done) == sorted(good)
     (row,) = await floor.stage.rows(tables.tasks)
-    assert (row["subject"], row["tries"], row["due_at_ms"]) == (bad, 0, NOW_MS + 30_000)
+    assert (row["subject"], row["tries"], row["due_at_ms"]) == (bad, 0, NOW_MS + pause_ms)
     assert row["leased_until_ms"] is None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 import pytest
 from job_examples import DEADLINE_S, NOW_MS, SOURCE, a_request, a_spec, a_webhook
@@ -9,7 +11,7 @@ from msgspec.structs import replace
 from store_stage import LEASE_S, Stage
 from worker_bench import RUNNING, SUCCEEDED, Answer, Bench, NobodyThere, Reply
 
-from gateway.errors import LeaseLost
+from gateway.errors import LeaseLost, StorageUnavailable
 from gateway.jobs.job import AttemptState
 from gateway.storage import tables
 from gateway.worker.poll import LAST_LOOKS
@@ -48,6 +50,27 @@ async def test_a_run_is_followed_to_its_end(stage: Stage) -> None:
     ]
     assert [kind for kind, _ in await stage.tasks()] == ["deliver", "deliver"]
     assert bench.counted("detection_lag_seconds_count") == 1
+
+
+async def test_a_poll_that_found_no_change_outlives_a_short_outage(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(stage)
+    job_id = await bench.accepted()
+    await bench.after(5, RUNNING)
+    unchanged, failed = stage.dispatch.unchanged, 0
+
+    async def away(*args: Any, **named: Any) -> bool:
+        nonlocal failed
+        failed += 1
+        if failed <= 2:
+            raise StorageUnavailable("the server is away")
+        return await unchanged(*args, **named)
+
+    monkeypatch.setattr(stage.dispatch, "unchanged", away)
+    await bench.after(10, RUNNING)
+    assert await stage.tasks() == [("poll", 25_000)]
+    assert (await stage.job(job_id)).state.status is JobStatus.RUNNING
 
 
 async def test_a_poll_that_found_no_change_writes_its_next_due_time_alone(stage: Stage) -> None:

@@ -11,9 +11,10 @@ from invariants import check_invariants
 from job_examples import DEADLINE_S, a_request
 from msgspec.structs import replace
 from store_stage import Stage
-from worker_bench import HOLD_S, MADE, RUNNING, SUCCEEDED, Answer, Bench, NobodyThere, Reply
+from worker_bench import HOLD_S, MADE, RUNNING, SUCCEEDED, Answer, Bench, Killed, NobodyThere, Reply
 
 from gateway.jobs.job import AttemptState
+from gateway.routing.catalogue import Catalogue, Offer
 from gateway.service.announce import settled
 from gateway.storage import callbacks as callback_rows
 from gateway.storage import tables
@@ -145,6 +146,26 @@ async def test_two_lost_submissions_of_one_time_wait_for_an_operator(stage: Stag
         assert await bench.told(job_id) == []
 
 
+async def test_a_submission_lost_at_another_account_may_be_whose_run_it_is(stage: Stage) -> None:
+    """Both accounts may be one organization's, whose runs the provider lists together."""
+    bench = Searching(stage)
+    second = replace(bench.account, name="second")
+    jobs: list[str] = []
+    for account in (bench.account, second):
+        spec = account.adapter.spec
+        bench.catalogue = Catalogue(offers=(Offer(spec=spec, account=account.name),))
+        bench.with_accounts(bench.account, second)
+        jobs.append(await stage.accept())
+        await bench.work(LOST)
+    run = await bench.alike()
+    for seconds in LOOKS_S[:2]:
+        await bench.after(seconds, page(run), page(run))
+    for job_id, name in zip(jobs, ("default", "second"), strict=True):
+        (attempt,) = await stage.attempts(job_id)
+        assert (attempt.account, attempt.state) == (name, UNKNOWN)
+        assert "in doubt, too" in await bench.note(job_id, "hold.undecided")
+
+
 async def test_what_another_attempt_has_is_not_adopted(stage: Stage) -> None:
     bench = Searching(stage)
     await bench.accepted()
@@ -170,11 +191,34 @@ async def test_looks_come_less_and_less_often_until_no_run_can_be_under_way(stag
         now_s += EVERY_S
         assert await stage.tasks() == [("reconcile", int(now_s * 1000))]
         await bench.after(EVERY_S, NOTHING)
+    await bench.after(EVERY_S, NOTHING)
     await bench.after(EVERY_S)
     assert await stage.tasks() == []
     assert (await stage.job(job_id)).state.held is not None
     assert await bench.told(job_id) == []
     assert await stage.events(job_id) == ["job.accepted", "attempt.submitting", "attempt.unknown", "job.held"]
+
+
+@pytest.mark.parametrize("died", [True, False], ids=["before the doubt", "after it"])
+async def test_after_a_stop_longer_than_any_run_it_is_looked_for_all_the_same(
+    stage: Stage,
+    died: bool,  # noqa: FBT001 - a column
+) -> None:
+    """The gateway was down overnight."""
+    bench = Searching(stage)
+    stop_s = bench.account.adapter.spec.longest_run_s + LATE_ROWS_S + 1
+    job_id = await stage.accept()
+    if died:
+        with pytest.raises(Killed):
+            await bench.work(Killed())
+        await bench.after(stop_s)
+        await bench.after(5, NobodyThere())
+    else:
+        await bench.work(LOST)
+        await bench.after(stop_s, NobodyThere())
+    assert [kind for kind, _ in await stage.tasks()] == ["reconcile"]
+    await bench.after(EVERY_S, page(await bench.ours(job_id)))
+    assert await stage.states(job_id) == [ACCEPTED]
 
 
 @pytest.mark.parametrize(

@@ -15,18 +15,20 @@ import pytest
 from invariants import check_invariants
 from job_examples import DEADLINE_S, NOW_MS, a_job, a_spec, an_attempt
 from msgspec.structs import replace
-from store_stage import LEASE_S, Stage
+from store_stage import LEASE_S, Stage, StoppedClock
 from worker_bench import HOLD_S, MADE, RUNNING, SUCCEEDED, Answer, Bench, Killed, NobodyThere, Reply
 
 from gateway.errors import LeaseLost, StorageUnavailable
 from gateway.jobs.job import LIVE, AttemptState, Job
 from gateway.jobs.transitions import Step
 from gateway.net import FRESH
-from gateway.routing.catalogue import Catalogue
+from gateway.routing.catalogue import Catalogue, Offer
 from gateway.storage import tables
 from gateway.worker import submit as submit_module
 from gateway.worker import tools as tools_module
 from gateway.worker.submit import DIED
+from providers.contract.exchange import HttpResponse
+from providers.contract.report import Submitted
 from providers.contract.status import JobStatus
 
 AWAY = 200
@@ -357,6 +359,23 @@ async def test_nothing_is_bought_after_the_deadline(stage: Stage) -> None:
     assert await stage.tasks() == []
 
 
+async def test_an_adapter_that_breaks_on_the_answer_leaves_a_job_in_doubt_and_the_answer_on_record(
+    stage: Stage,
+) -> None:
+    bench = Bench(stage)
+
+    def breaks(_reply: HttpResponse) -> Submitted:
+        raise KeyError("a bug of the adapter")
+
+    adapter = replace(bench.account.adapter, parse_submit=breaks)
+    bench.with_accounts(replace(bench.account, adapter=adapter))
+    job_id = await stage.accept()
+    await bench.work(MADE)
+    assert await held(bench, job_id)
+    (said,) = await stage.rows(tables.exchanges)
+    assert (said["outcome"], said["status"], said["response"]) == ("unknown", 201, '{"id":"r-1"}')
+
+
 async def test_a_job_that_no_provider_takes_any_more_fails_with_the_reasons(stage: Stage) -> None:
     bench = Bench(stage)
     job_id = await stage.accept()
@@ -367,6 +386,40 @@ async def test_a_job_that_no_provider_takes_any_more_fails_with_the_reasons(stag
     assert error is not None
     assert error.code == "no_provider"
     assert "ACME_API_KEY" in error.message
+
+
+@pytest.mark.parametrize("simulated", [True, False], ids=["then a real one", "then a simulated one"])
+async def test_a_job_is_never_sent_to_a_provider_of_the_other_kind_than_it_was_accepted_for(
+    stage: Stage,
+    simulated: bool,  # noqa: FBT001 - a column
+) -> None:
+    """The gateway was started again with a key, or without, while the job was queued."""
+    bench = Bench(stage)
+
+    def offers(*kinds: bool) -> Catalogue:
+        return Catalogue(
+            offers=tuple(Offer(spec=a_spec(), account="default", simulated=kind) for kind in kinds)
+        )
+
+    stage.intake = stage.taking(offers(simulated))
+    job_id = await stage.accept()
+    bench.catalogue = offers(not simulated)
+    bench.with_accounts(bench.account)
+    await bench.work()
+    state = (await stage.job(job_id)).state
+    assert state.error is not None
+    assert (state.status, state.error.code) == (JobStatus.FAILED, "no_provider")
+    assert f"accepted for {'the simulator' if simulated else 'a real provider'}" in state.error.message
+    assert (bench.provider.calls, await stage.tasks()) == ([], [])
+
+    other = await stage.accept()
+    bench.catalogue = offers(not simulated, simulated)
+    bench.with_accounts(bench.account)
+    await bench.work(MADE)
+    assert (await stage.states(other), (await stage.job(other)).simulated) == (
+        [AttemptState.ACCEPTED],
+        simulated,
+    )
 
 
 async def test_what_cannot_be_built_or_has_no_account_is_not_begun(
@@ -407,6 +460,8 @@ async def test_the_store_is_asked_again_and_again_to_keep_what_was_paid_for(
 
 class SwiftPauses:
     """Stands in for asyncio where results are written: pauses take no time, and its loop counts them."""
+
+    CancelledError = asyncio.CancelledError
 
     def __init__(self) -> None:
         self.paused_s = 0.0
@@ -458,7 +513,7 @@ async def test_a_store_that_stays_away_for_long_is_told_the_ref_in_the_end(
 @pytest.mark.parametrize("number", [1, 2])
 def test_no_attempt_begins_while_another_may_be_alive(state: AttemptState, number: int) -> None:
     earlier = tuple(an_attempt(AttemptState.REFUSED, one) for one in range(1, number))
-    decide = submit_module._begin(an_attempt(number=number + 1))
+    decide = submit_module._begin(an_attempt(number=number + 1), StoppedClock())
     step = decide(a_job(), (*earlier, an_attempt(state, number)))
     assert bool(step.events) == (state not in LIVE)
 
@@ -468,5 +523,5 @@ def test_no_attempt_begins_while_another_may_be_alive(state: AttemptState, numbe
     [a_job(cancel_requested_at_ms=NOW_MS), *(a_job(status=one) for one in JobStatus if one.terminal)],
 )
 def test_no_attempt_begins_for_a_job_that_is_over(job: Job) -> None:
-    decide: Callable[..., Step] = submit_module._begin(an_attempt())
+    decide: Callable[..., Step] = submit_module._begin(an_attempt(), StoppedClock())
     assert decide(job, ()) == Step(job=job)

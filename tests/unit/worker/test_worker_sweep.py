@@ -81,7 +81,7 @@ async def test_one_broken_job_keeps_no_other_from_its_end(
     stage.clock.advance(HOLD_S)
     jobs = [await stage.accept() for _ in range(3)]
     stage.clock.advance(DEADLINE_S)
-    broken, *others = (await stage.dispatch.waiting()).overdue
+    broken, *others = (await stage.dispatch.waiting(last_word_ms=0)).overdue
     assert sorted([broken, *others]) == sorted(jobs)
     transition = stage.record.transition
 
@@ -158,3 +158,30 @@ async def test_the_gauges_show_the_store(stage: Stage) -> None:
     await bench.sweep.measure()
     assert bench.counted("jobs_held") == 1
     assert bench.counted('jobs_in_progress{provider="acme"') == 2
+
+
+async def test_a_run_in_its_grace_is_not_asked_for_again_and_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.service.dispatch.SWEEP_LIMIT", 2)
+    bench = Bench(stage)
+    running = [await bench.accepted() for _ in range(3)]
+    stage.clock.advance(0.001)
+    waiting = await stage.accept()
+    stage.clock.advance(DEADLINE_S)
+    asked: list[str] = []
+    transition = stage.record.transition
+
+    async def counted(job_id: str, decide: Decide) -> Recorded:
+        asked.append(job_id)
+        return await transition(job_id, decide)
+
+    monkeypatch.setattr(stage.record, "transition", counted)
+    await bench.sweep()
+    assert asked == [waiting], "and those in their grace take nobody's place"
+    await bench.sweep()
+    assert asked == [waiting]
+    stage.clock.advance(GRACE_MS / 1000)
+    for _ in range(2):
+        await bench.sweep()
+    assert sorted(asked[1:]) == sorted(running)

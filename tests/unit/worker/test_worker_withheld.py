@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from invariants import check_invariants
-from job_examples import NOW_MS
+from job_examples import DEADLINE_S, NOW_MS
 from store_stage import LEASE_S, Stage
 from worker_bench import MADE, Bench
 
@@ -53,10 +53,10 @@ async def test_a_process_that_was_stopped_before_it_sent_sends_nothing(
 
     look = stage.dispatch.confirm
 
-    async def confirm(claim: Claim) -> None:
+    async def confirm(claim: Claim, **more: Any) -> None:
         nonlocal asking
         try:
-            await look(claim)
+            await look(claim, **more)
         finally:
             asking = False
 
@@ -123,7 +123,7 @@ async def test_while_storage_is_down_nothing_is_sent(stage: Stage, monkeypatch: 
     bench = Bench(stage)
     job_id = await stage.accept()
 
-    async def down(_claim: Claim) -> None:
+    async def down(_claim: Claim, **_: Any) -> None:
         raise StorageUnavailable("the database is gone")
 
     with monkeypatch.context() as patched:
@@ -142,7 +142,7 @@ async def test_a_job_cancelled_before_the_last_look_is_cancelled_and_not_sent(
     bench = Bench(stage)
     job_id = await stage.accept()
 
-    async def lost(_claim: Claim) -> None:
+    async def lost(_claim: Claim, **_: Any) -> None:
         raise LeaseLost("another worker holds it")
 
     monkeypatch.setattr(stage.dispatch, "confirm", lost)
@@ -151,6 +151,60 @@ async def test_a_job_cancelled_before_the_last_look_is_cancelled_and_not_sent(
     job = await stage.job(job_id)
     assert (job.state.status, job.state.provider_may_bill) == (JobStatus.CANCELLED, False)
     assert await stage.tasks() == []
+
+
+async def test_a_job_cancelled_while_the_connection_was_made_is_not_bought(stage: Stage) -> None:
+    bench = Bench(stage)
+    job_id = await stage.accept()
+    bench.provider.before_send = lambda: stage.jobs.cancel(job_id, owner="alice")
+    await bench.work(MADE)
+    assert len(bench.provider.withheld) == 1
+    job = await stage.job(job_id)
+    assert (job.state.status, job.state.provider_may_bill) == (JobStatus.CANCELLED, False)
+    assert await stage.states(job_id) == [REFUSED]
+    assert await stage.tasks() == []
+
+
+async def failed_at_its_deadline(stage: Stage, job_id: str) -> None:
+    state = (await stage.job(job_id)).state
+    assert state.error is not None
+    assert (state.status, state.error.code) == (JobStatus.FAILED, "deadline_exceeded")
+    assert not state.provider_may_bill
+    assert await stage.tasks() == []
+
+
+async def test_a_process_that_was_stopped_until_after_the_deadline_buys_nothing(stage: Stage) -> None:
+    bench = Bench(stage)
+    job_id = await stage.accept()
+
+    async def stopped() -> None:
+        stage.clock.advance(DEADLINE_S)
+
+    bench.provider.before_send = stopped
+    await bench.work(MADE)
+    assert len(bench.provider.withheld) == 1
+    assert await stage.states(job_id) == [REFUSED]
+    await bench.after(1)
+    await failed_at_its_deadline(stage, job_id)
+
+
+async def test_a_deadline_that_passes_between_claim_and_intent_leaves_no_attempt(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(stage)
+    job_id = await stage.accept()
+    intent = stage.record.intent
+
+    async def slow(*args: Any, **named: Any) -> Any:
+        stage.clock.advance(DEADLINE_S)
+        return await intent(*args, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stage.record, "intent", slow)
+        await bench.work()
+    assert await stage.attempts(job_id) == ()
+    await bench.work()
+    await failed_at_its_deadline(stage, job_id)
 
 
 async def test_the_last_look_lengthens_the_lease(stage: Stage) -> None:

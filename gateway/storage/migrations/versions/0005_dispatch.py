@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0005"
-down_revision = "0004"
+down_revision = "0004b"
 
 WAITING = sa.text("room IS NOT NULL")
 LIVE = sa.text("state IN ('submitting','accepted','unknown')")

@@ -1,0 +1,89 @@
+"""A PostgreSQL server that crashes again and again, under load: what was acknowledged exists, paid once."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from random import Random
+from uuid import uuid4
+
+import pytest
+from audit import check_database, check_messages, check_payments, to_be_told, told
+from careful_client import CarefulClient, held_of
+from engines import postgres_settings
+from patience import WAIT_S
+from postgres_server import OwnServer, create_database
+from running_gateway import PROVIDERS, client_of, environment, stats_of
+from serve_process import GatewayProcess, ServeProcess, WorkProcess, made_key
+from slow_providers import open_providers
+from steady_load import open_load
+from webhook_receiver import open_receiver
+
+from gateway.service.keys import Scope
+from gateway.storage.postgres_schema import migrate_server
+
+STOPS = 20
+# What was written to the kernel survives the end of every process; only commits must not be put off.
+SERVER = "fsync = off\n"
+SETTINGS = {
+    "WEBHOOKS__ALLOW_HTTP": "true",
+    "WEBHOOKS__ALLOWED_NETWORKS": "127.0.0.1/32",
+    "WORKER__IDLE_S": "0.1",
+}
+
+
+@pytest.fixture
+def server() -> Iterator[OwnServer]:
+    """A server of the test's own; not in `tmp_path`, which its user may not enter."""
+    folder = Path(tempfile.gettempdir()) / f"motion-gateway-stops-{uuid4().hex[:12]}"
+    server = OwnServer(folder, SERVER)
+    yield server
+    server.close()
+
+
+async def crash_again_and_again(server: OwnServer, chance: Random) -> None:
+    for _ in range(STOPS):
+        await asyncio.sleep(chance.uniform(0.05, 0.3))
+        await asyncio.to_thread(server.stop, "immediate")
+        await asyncio.sleep(chance.uniform(0, 0.1))
+        await asyncio.to_thread(server.start)
+
+
+async def test_a_server_that_crashes_under_load_loses_nothing_that_was_acknowledged(
+    tmp_path: Path, server: OwnServer
+) -> None:
+    url = create_database(server.url)
+    migrate_server(url)
+    async with (
+        asyncio.timeout(WAIT_S),
+        AsyncExitStack() as stack,
+        open_providers(run_s=0.3, answer_s=0.05) as providers,
+        open_receiver() as receiver,
+    ):
+        urls = {name: f"{providers.url}/{name}" for name in PROVIDERS}
+        environ = environment(tmp_path, urls, **(SETTINGS | postgres_settings(url)))
+        key = await made_key(environ, tmp_path, Scope.JOBS)
+        api = ServeProcess(environ, tmp_path / "serve.log")
+        processes: list[GatewayProcess] = [api, WorkProcess(environ, tmp_path / "work.log")]
+        for process in processes:
+            stack.push_async_exit(process)
+        await asyncio.gather(*(process.start() for process in processes))
+        http = await stack.enter_async_context(client_of(api.url, key.key))
+        async with open_load(http, receiver.url()) as load:
+            await load.more(1)
+            await crash_again_and_again(server, Random(20261121))  # noqa: S311 - the same crashes in every run
+        client = CarefulClient(http)
+        jobs = await client.settled()
+        await receiver.received(lambda seen: told(seen) >= to_be_told(jobs))
+        jobs = await client.settled()
+        assert {job["id"] for job in jobs} == set(load.ids)
+        assert set(load.answers) <= {(202, None), (503, "/problems/storage-unavailable")}, load.answers
+        assert held_of(jobs) == []  # no process of ours died, so each could say what it had done
+        assert await asyncio.gather(*(process.end(signal.SIGTERM) for process in processes)) == [0, 0]
+        check_payments(await stats_of(providers), jobs)
+    check_messages(receiver.messages)
+    assert check_database(url) == len(load.ids)
