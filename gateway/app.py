@@ -67,7 +67,7 @@ from gateway.upstream.client import Client
 from gateway.webhooks.sending import open_sender
 from gateway.worker.cancel import Cancel
 from gateway.worker.deliver import Deliver
-from gateway.worker.loop import Lane, Worker
+from gateway.worker.loop import GATHER_S, Lane, Worker
 from gateway.worker.poll import Poll
 from gateway.worker.reconcile import Reconcile
 from gateway.worker.submit import Submit
@@ -321,8 +321,14 @@ class Gateway:
 
         # Two lanes: creates that hang must not keep the results of paid work waiting.
         lanes: list[Lane[JobTask]] = [
-            Lane(kinds, settings.concurrency, partial(self._dispatch.claim_jobs, kinds=kinds), carry_out)
-            for kinds in (SUBMIT_KINDS, FOLLOW_KINDS)
+            Lane(
+                kinds,
+                settings.concurrency,
+                partial(self._dispatch.claim_jobs, kinds=kinds),
+                carry_out,
+                gather_s=gather_s,
+            )
+            for kinds, gather_s in ((SUBMIT_KINDS, 0.0), (FOLLOW_KINDS, GATHER_S))
         ]
         deliveries: Lane[DeliveryTask] = Lane(
             DELIVERY_KINDS,

@@ -49,7 +49,7 @@ class JobRoutes(Struct, frozen=True, kw_only=True):
         )
 
     def _for(self, job: Job) -> Plan:
-        """Plan a job as it was accepted, for the simulator or for money, whatever settings have changed since."""
+        """Plan a job as it was accepted, for the simulator or for money, whatever changed since."""
         planned = self.plan(job.request, seed=job.id)
         sides = {True: "the simulator", False: "a real provider"}
         reason = (

@@ -29,6 +29,11 @@ _log = get_logger("gateway.worker")
 PAUSE_AFTER_FAILURE_S = 1.0
 GIVE_BACK_S = 30.0
 LAG_PROBE_S = 0.5
+SOON_S = 1.0
+"""How long a stopping worker waits for polls: whoever takes over has them within two seconds."""
+FREE_KINDS = frozenset({TaskKind.POLL, TaskKind.RECONCILE})
+GATHER_S = 0.02
+"""How long polls gather that come in ones and twos: a transaction for each would cost more than they."""
 
 
 class Claimed(Protocol):
@@ -52,6 +57,7 @@ class Lane(Generic[T]):
         limit: most tasks under way at once.
         claim: leases up to that many.
         step: carries one out.
+        gather_s: how long due tasks may gather that come in ones and twos, seconds.
     """
 
     def __init__(
@@ -60,7 +66,10 @@ class Lane(Generic[T]):
         limit: int,
         claim: Callable[[int], Awaitable[list[T]]],
         step: Callable[[T], Awaitable[None]],
+        *,
+        gather_s: float = 0.0,
     ) -> None:
+        self.gather_s = gather_s
         self.kinds = kinds
         self.limit = limit
         self.claim = claim
@@ -134,13 +143,24 @@ class Worker:
             event.set()
         # The lanes too: one may be claiming just now, and gives back what it gets.
         if self._lanes:
-            await asyncio.wait({*self._under_way, *self._lanes}, timeout=self._stop_s)
+            await asyncio.wait({*self._under_way, *self._lanes}, timeout=min(SOON_S, self._stop_s))
+            await self._drop_free()
+            left_s = max(0.0, self._stop_s - SOON_S)
+            await asyncio.wait({*self._under_way, *self._lanes}, timeout=left_s)
         left = dict(self._under_way)
         ending = (*left, *self._lanes, *self._duties)
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
         await self._release(list(left.values()))
+
+    async def _drop_free(self) -> None:
+        """Give back what another worker can do over at no cost, and need not wait for."""
+        free = {task: claim for task, claim in self._under_way.items() if claim.kind in FREE_KINDS}
+        for task in free:
+            task.cancel()
+        await asyncio.gather(*free, return_exceptions=True)
+        await self._release(list(free.values()))
 
     @property
     def busy(self) -> int:
@@ -177,7 +197,9 @@ class Worker:
                 await asyncio.wait(active, return_when=asyncio.FIRST_COMPLETED)
             elif pause_s > 0:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(wake.wait(), pause_s)
+                    await asyncio.wait_for(wake.wait(), max(pause_s, lane.gather_s))
+            elif lane.gather_s and len(tasks) < room:
+                await asyncio.sleep(lane.gather_s)
 
     async def _until_due(self, kinds: Sequence[TaskKind]) -> float:
         """Return seconds to sleep: until the next task is due, `idle_s` at most, never nothing."""
