@@ -12,7 +12,7 @@ import pytest
 from audit import check_database, check_messages, check_payments, to_be_told, told
 from careful_client import CarefulClient, held_of, is_settled
 from engines import ENGINES, fresh
-from running_gateway import PATIENCE_S, PROVIDERS, client_of, environment, fault, stats_of
+from running_gateway import PATIENCE_S, PROVIDERS, Document, client_of, environment, fault, stats_of
 from serve_process import ServeProcess, made_key
 from slow_providers import ENDLESS, open_providers
 from webhook_receiver import open_receiver
@@ -68,6 +68,21 @@ async def a_doubt_settled_by_hand(client: CarefulClient) -> list[str]:
     return [job_id]
 
 
+async def doubts_of(client: CarefulClient, job_id: str) -> list[str]:
+    """Why nobody knew what became of a job's submissions."""
+    events = [one for one in await client.events(job_id) if one["type"] == "attempt.unknown"]
+    return [str(one["data"]["note"]["reason"]) for one in events]
+
+
+async def found_or_died(client: CarefulClient) -> list[Document]:
+    """Every job, once each has ended or is held for a death: what an answer left in doubt is found in time."""
+    while True:
+        jobs = await client.settled()
+        if all([await doubts_of(client, job_id) == [DIED] for job_id in held_of(jobs)]):
+            return jobs
+        await asyncio.sleep(0.1)
+
+
 LOST = {
     Point.RECONCILE_AFTER_RESPONSE: fault("accept_502", provider="aimlapi", times=1),
     Point.RECONCILE_AFTER_COMMIT: fault("accept_502", provider="aimlapi", times=1),
@@ -105,13 +120,12 @@ async def test_a_death_at_any_place_pays_nothing_twice_and_loses_nothing(
                 both.create_task(dies_and_returns(victim))
                 deed = a_doubt_settled_by_hand if at == Point.RESOLVE_AFTER_COMMIT else some_jobs
                 ids = await deed(client)
-                jobs = await client.settled()
+                jobs = await found_or_died(client)
                 await receiver.received(lambda seen: told(seen) >= to_be_told(jobs))
             jobs = await client.settled()
             assert [job["id"] for job in jobs] == sorted(set(ids), reverse=True)
             for job_id in held_of(jobs):
-                doubts = [one for one in await client.events(job_id) if one["type"] == "attempt.unknown"]
-                assert [one["data"]["note"]["reason"] for one in doubts] == [DIED]
+                assert await doubts_of(client, job_id) == [DIED]
             assert await victim.end(signal.SIGTERM) == 0
         check_payments(await stats_of(providers), jobs)
     check_messages(receiver.messages)
