@@ -111,7 +111,7 @@ class Shut(Struct, frozen=True, kw_only=True):
     """breaker_open, paused, unauthorized, unfunded, no_slot or paced."""
     reason: str
     until_ms: int | None = None
-    """When to look again; None: when something ends."""
+    """When to look again; None: when something ends, such as the one call that is let through to try it."""
 
 
 def noted(
@@ -157,12 +157,14 @@ def shut(health: Health, operation: Operation, *, now_ms: int) -> Shut | None:
     """Why a kind of call is not to be made just now; None: it may be."""
     until_ms = breaker.shut_until(breaker_of(health, operation), now_ms=now_ms)
     if until_ms is not None:
-        return Shut(code="breaker_open", reason=f"its last {operation}s failed", until_ms=until_ms)
+        probed = breaker_of(health, operation).open_until_ms <= now_ms
+        reason = f"its last {operation}s failed"
+        return Shut(code="breaker_open", reason=reason, until_ms=None if probed else until_ms)
     for name in _PAUSES[operation]:
-        until_ms = _pause(health, name).until_ms
-        if until_ms > now_ms:
+        pause = _pause(health, name)
+        if pause.until_ms > now_ms:
             code, reason = _REASONS[name]
-            return Shut(code=code, reason=reason, until_ms=until_ms)
+            return Shut(code=code, reason=reason, until_ms=None if pause.probing else pause.until_ms)
     return None
 
 

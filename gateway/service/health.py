@@ -59,11 +59,8 @@ class Healths:
         closed = rules.shut(known, operation, now_ms=now_ms)
         if closed is not None or not rules.on_trial(known, operation):
             return closed
-        until_ms = self._probes.get((account, operation), 0)
-        if until_ms > now_ms:
-            return Shut(
-                code="breaker_open", reason=f"a {operation} is under way to try it", until_ms=until_ms
-            )
+        if self._probes.get((account, operation), 0) > now_ms:
+            return Shut(code="breaker_open", reason=f"a {operation} is under way to try it")
         self._probes[account, operation] = now_ms + PROBE_MS
         return None
 

@@ -75,7 +75,7 @@ async def doubts_of(client: CarefulClient, job_id: str) -> list[str]:
 
 
 async def found_or_died(client: CarefulClient) -> list[Document]:
-    """Every job, once each has ended or is held for a death: what an answer left in doubt is found in time."""
+    """Every job, once each has ended or is held for a death: what an answer left in doubt is found."""
     while True:
         jobs = await client.settled()
         if all([await doubts_of(client, job_id) == [DIED] for job_id in held_of(jobs)]):
