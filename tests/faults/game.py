@@ -21,6 +21,7 @@ from gateway.routing.catalogue import Catalogue, Offer
 from gateway.routing.routes import JobRoutes
 from gateway.service.adoption import Adoptions
 from gateway.service.dispatch import Dispatch
+from gateway.service.health import Healths, Terms
 from gateway.service.holds import Holds
 from gateway.service.run_times import RunTimes
 from gateway.settings import Secret
@@ -67,6 +68,14 @@ class Underway:
         self.parked = asyncio.Event()
         self.running: asyncio.Task[None] | None = None
         self.call: Call | None = None
+
+
+class AlwaysWell(Healths):
+    """Accounts that nothing makes unavailable: here every job is to go where its plan sends it."""
+
+    def noted(self, *_call: Any, **_how: Any) -> None:
+        """Note nothing."""
+        return
 
 
 class Worker:
@@ -132,6 +141,8 @@ class Game:
         self.book = Book(self.provider, stage.clock)
         self.underway: list[Underway] = []
         self._born = 0
+        terms = {account.id: Terms(longest_run_ms=86_400_000) for account in self.accounts.all()}
+        stage.healths = AlwaysWell(stage.database, stage.clock, terms)
         self.workers = [self._worker() for _ in range(WORKERS)]
 
     def _worker(self) -> Worker:

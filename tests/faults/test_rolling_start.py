@@ -43,8 +43,10 @@ def empty_url() -> Iterator[str]:
 
 
 def expand(url: str) -> None:
-    with psycopg.connect(url) as connection:
-        connection.execute(EXPANSION)
+    # A statement at a time: several at once would lock tables in another order than those who use them.
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in filter(None, map(str.strip, EXPANSION.split(";"))):
+            connection.execute(statement.encode())
 
 
 async def refusal(process: GatewayProcess) -> str:

@@ -524,7 +524,15 @@ async def test_providers_are_shown_as_their_specs_say(start_gateway: StartGatewa
         spec = ADAPTERS[name].spec
         cancel = "none" if spec.cancel is None else "stops" if spec.cancel.stops else "detaches"
         assert (one["title"], one["enabled"], one["cancel"]) == (spec.title, True, cancel)
-        assert one["accounts"] == [{"name": "default", "simulated": False}]
+        assert one["accounts"] == [
+            {
+                "name": "default",
+                "simulated": False,
+                "slots_in_use": 0,
+                "slots_limit": None,
+                "unavailable": None,
+            }
+        ]
         assert [model["name"] for model in one["models"]] == [model.name for model in spec.models]
 
 
