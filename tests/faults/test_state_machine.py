@@ -40,7 +40,19 @@ EXAMPLES, STEPS = (500, 60) if LONG in os.environ else (30, 30)
 DETACHES = replace(CANCEL, stops=False)
 ENDS = ("SUCCEEDED", "FAILED", "CANCELLED")
 CREATED = ["made", "made-and-lost", "made-and-500", "made-and-rubbish", "lost", "503", "422", "429"]
-SHOWN = ["QUEUED", "RUNNING", "WEIRD", "404", "500", "lost", "no-output", *ENDS, "SUCCEEDED"]
+SHOWN = [
+    "QUEUED",
+    "RUNNING",
+    "WEIRD",
+    "404",
+    "500",
+    "lost",
+    "no-output",
+    *ENDS,
+    "SUCCEEDED",
+    "FAILED",
+    "FAILED",
+]
 LONGEST_S = 20_000.0
 
 MOST_JOBS, MOST_CANCELS = 4, 2
@@ -48,6 +60,7 @@ LEASE_LAPSED_S = 25
 
 any_of = st.integers(0, 11)
 any_worker = st.integers(0, WORKERS - 1)
+FAILOVER = st.sampled_from([True, True, True, False])
 POLICIES = st.sampled_from(["hold", "hold", "fail", "resubmit"])
 SECONDS = st.sampled_from([1, 6, 6, 12, 12, 25, 25, 25, 40, 130, 700, 4000])
 
@@ -68,10 +81,13 @@ class GatewayMachine(RuleBasedStateMachine):
     @initialize(
         cancel=st.sampled_from([CANCEL, DETACHES, None]),
         shows=st.sampled_from(["client_id", "inputs"]),
-        posts=st.lists(st.tuples(POLICIES, st.sampled_from("ab"), st.booleans()), min_size=1, max_size=3),
+        posts=st.lists(st.tuples(POLICIES, st.sampled_from("ab"), FAILOVER), min_size=1, max_size=3),
         accepted=st.booleans(),
+        failed=st.booleans(),
     )
-    def open(self, cancel: Any, shows: str, posts: list[tuple[Any, str, bool]], *, accepted: bool) -> None:
+    def open(
+        self, cancel: Any, shows: str, posts: list[tuple[Any, str, bool]], *, accepted: bool, failed: bool
+    ) -> None:
         async def begin() -> Game:
             return Game(self.folder, cancel)
 
@@ -83,6 +99,8 @@ class GatewayMachine(RuleBasedStateMachine):
             while self.on.waiting(CREATE):
                 self.created(0, "made")
             self.wait_and_work(6, 0, sweeps=False, beats=True)
+            while failed and self.on.waiting(SHOW):
+                self.shown(0, "FAILED")
 
     @property
     def on(self) -> Game:
@@ -108,7 +126,7 @@ class GatewayMachine(RuleBasedStateMachine):
         deadline_s=st.sampled_from([60, 600]),
         told=st.booleans(),
         who=st.sampled_from("ab"),
-        failover=st.booleans(),
+        failover=FAILOVER,
     )
     def post(self, policy: Any, deadline_s: int, who: str, *, told: bool, failover: bool) -> None:
         self.accept(policy, deadline_s, who, told=told, failover=failover)
