@@ -87,6 +87,7 @@ class Dispatch:
         self, database: Database, clock: Clock, healths: Healths, *, holder: str, lease_s: float
     ) -> None:
         self._healths = healths
+        self._claimed_ms: int | None = None
         self._database = database
         self._clock = clock
         self._holder = holder
@@ -97,6 +98,8 @@ class Dispatch:
         """Lease due tasks about jobs, of these kinds; submits as there are openings for them."""
         now_ms = self._clock.now_ms()  # here, not when the writer comes to it: the clock may jump meanwhile
         others = [kind for kind in kinds if kind is not TaskKind.SUBMIT]
+        if TaskKind.SUBMIT in kinds:
+            self._claimed_ms = now_ms
 
         def operation(connection: Connection) -> list[JobTask]:
             claims = self._claim_submits(connection, limit, now_ms) if TaskKind.SUBMIT in kinds else []
@@ -179,7 +182,8 @@ class Dispatch:
 
         A submit that is due waits for its turn and for an opening, which other changes bring about.
         """
-        now_ms = self._clock.now_ms()
+        # As of the last claim: what became due since then was not looked at.
+        now_ms = min(self._clock.now_ms(), self._claimed_ms or self._clock.now_ms())
         others = [kind for kind in kinds if kind is not TaskKind.SUBMIT]
 
         def operation(connection: Connection) -> list[int | None]:

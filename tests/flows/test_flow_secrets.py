@@ -54,6 +54,7 @@ async def parrot(status: int) -> AsyncIterator[str]:
         writer.write(b"Content-Length: %d\r\n\r\n" % len(body) + body)
         await writer.drain()
         writer.close()
+        await writer.wait_closed()
 
     listener = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with listener:
@@ -192,6 +193,7 @@ async def test_a_provider_that_repeats_the_key_does_not_make_it_known(
             await running.client.post(f"/v1/jobs/{job_id}/cancel")
         (message,) = await receiver.received(1)
         timeline = await running.timeline(job_id)
+        await running.gateway.stop_worker()  # before the provider is gone that it may be asking
     places = {
         "the job": json.dumps(job).encode(),
         "the timeline": json.dumps(timeline).encode(),
