@@ -182,8 +182,10 @@ class Dispatch:
 
         A submit that is due waits for its turn and for an opening, which other changes bring about.
         """
-        # As of the last claim: what became due since then was not looked at.
-        now_ms = min(self._clock.now_ms(), self._claimed_ms or self._clock.now_ms())
+        # As of the last claim, unless the clock was set back since: what became due later was not looked at.
+        now_ms = self._clock.now_ms()
+        if self._claimed_ms is not None:
+            now_ms = min(now_ms, self._claimed_ms)
         others = [kind for kind in kinds if kind is not TaskKind.SUBMIT]
 
         def operation(connection: Connection) -> list[int | None]:

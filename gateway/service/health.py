@@ -17,6 +17,7 @@ from gateway.routing import health as rules
 from gateway.routing.breaker import CLOSED, PROBE_MS
 from gateway.routing.conditions import Condition
 from gateway.routing.health import WELL, Health, Limits, Operation, Outcome, Shut
+from gateway.service.first_calls import FirstCalls
 from gateway.storage import accounts as account_rows
 from gateway.storage.accounts import Account
 from gateway.storage.engine import Database
@@ -49,6 +50,7 @@ class Healths:
         self._database = database
         self._clock = clock
         self._terms = terms
+        self.first_calls = FirstCalls(clock)
         self._known: dict[Account, Health] = dict.fromkeys(terms, WELL)
         self._in_flight: dict[Account, int] = {}
         self._probes: dict[tuple[Account, Operation], int] = {}
@@ -64,9 +66,14 @@ class Healths:
         self._probes[account, operation] = now_ms + PROBE_MS
         return None
 
+    def refused(self, account: Account) -> Shut | None:
+        """Why nothing at all is to be asked of an account now: its key is refused; None: it may be."""
+        found = rules.shut(self._known[account], Operation.POLL, now_ms=self._clock.now_ms())
+        return found if found is not None and found.code == "unauthorized" else None
+
     def openings(self, connection: Connection) -> dict[Account, int | None]:
         """How many submits each account takes now, None for no limit; and learn how all of them fare."""
-        self._learn(account_rows.load_all(connection))
+        self._learn(self._stored(connection))
         now_ms = self._clock.now_ms()
         found: dict[Account, int | None] = {}
         for account, terms in self._terms.items():
@@ -116,6 +123,8 @@ class Healths:
             outcome: what it says of the account; None: the call was not made after all.
             retry_after_s: what a 429 asked for, seconds.
         """
+        if outcome is not None and outcome is not Outcome.UNAUTHORIZED:
+            self.first_calls.heard(account)
         before, now_ms = self._known[account], self._clock.now_ms()
         limits = self._terms[account].limits
 
@@ -205,7 +214,7 @@ class Healths:
             now_ms = self._clock.now_ms()
             for account in self._terms:
                 self._count(connection, account, now_ms)
-            return account_rows.load_all(connection)
+            return self._stored(connection)
 
         self._learn(await self._database.read(look))
 
@@ -229,6 +238,10 @@ class Healths:
         since_ms = now_ms - self._terms[account].longest_run_ms
         self._in_flight[account] = account_rows.count_in_flight(connection, account, since_ms=since_ms)
         return self._in_flight[account]
+
+    def _stored(self, connection: Connection) -> dict[Account, Health]:
+        """Read how every account fares by the store; this process may remember what was rolled back."""
+        return dict.fromkeys(self._terms, WELL) | account_rows.load_all(connection)
 
     def _learn(self, stored: Mapping[Account, Health]) -> None:
         """Take over what others wrote, and keep what this process alone counts."""

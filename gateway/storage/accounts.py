@@ -7,6 +7,7 @@ from sqlalchemy import Connection, bindparam, func, or_, select, text, update
 
 from gateway.routing.health import WELL, Health
 from gateway.storage.tables import LIVE, accounts, attempts
+from gateway.storage.upserts import if_absent
 
 Account = tuple[str, str]
 """(provider, account)."""
@@ -17,11 +18,7 @@ _OF = (accounts.c.provider == bindparam("of_provider"), accounts.c.account == bi
 _ALL = select(accounts.c.provider, accounts.c.account, accounts.c.health)
 _ONE = select(accounts.c.health).where(*_OF)
 _LOCK = _ONE.with_for_update()
-# Both engines read this, and of two who look for the first time at once one waits for the other.
-_FIRST = text(
-    "INSERT INTO accounts (provider, account, health) VALUES (:of_provider, :of_account, '{}')"
-    " ON CONFLICT DO NOTHING"
-)
+_MAKE = if_absent(accounts)
 _SAVE = update(accounts).where(*_OF).values(health=bindparam("new_health"))
 _IN_FLIGHT = (
     select(func.count())
@@ -55,7 +52,8 @@ def lock(connection: Connection, account: Account) -> Health:
     """Read how an account fares, and let nobody else decide by it until this transaction ends."""
     found = connection.execute(_LOCK, _named(account)).scalar_one_or_none()
     if found is None:
-        connection.execute(_FIRST, _named(account))
+        row = {"provider": account[0], "account": account[1], "health": "{}"}
+        connection.execute(_MAKE[connection.dialect.name], row)
         found = connection.execute(_LOCK, _named(account)).scalar_one()
     return _decode(found)
 

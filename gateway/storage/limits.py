@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from msgspec import Struct
-from sqlalchemy import Connection, Insert, bindparam, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, bindparam, func, or_, select, update
 
 from gateway.storage.tables import jobs, limits, owners
+from gateway.storage.upserts import if_absent
 
 
 class OwnerLimits(Struct, frozen=True, kw_only=True):
@@ -21,12 +21,7 @@ class OwnerLimits(Struct, frozen=True, kw_only=True):
     """Most that its jobs of one calendar month (UTC) may come to."""
 
 
-def _making(dialect: str) -> Insert:
-    statement = postgresql.insert(limits) if dialect == "postgresql" else sqlite.insert(limits)
-    return statement.on_conflict_do_nothing()
-
-
-_MAKE = {dialect: _making(dialect) for dialect in ("sqlite", "postgresql")}
+_MAKE = if_absent(limits)
 # In one order, so that two processes that lock several never wait for each other.
 _LOCK = (
     select(limits.c.key_id, limits.c.arrival_ns)

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import Connection, and_, bindparam, func, insert, literal_column, select, text, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, literal_column, select, update
 
 from gateway.jobs.job import Job
 from gateway.jobs.transitions import TaskKind
@@ -15,14 +15,14 @@ from gateway.routing.queue import Waiting, turns
 from gateway.storage import tables
 from gateway.storage.tables import tasks
 from gateway.storage.tasks import FREE, VERSIONS
+from gateway.storage.upserts import if_absent
 
 _SERVED = ""
 """Nobody's name: the owner of the turn that was served last."""
 
 _TURN = select(tables.turns.c.turn).where(tables.turns.c.owner == bindparam("of_owner"))
 _TAKE = _TURN.with_for_update()
-# Both engines read this, and of two who come first at once one waits for the other.
-_FIRST = text("INSERT INTO turns (owner, turn) VALUES (:of_owner, 0) ON CONFLICT DO NOTHING")
+_MAKE = if_absent(tables.turns)
 _LAST = update(tables.turns).where(tables.turns.c.owner == bindparam("of_owner"))
 _SET = _LAST.values(turn=bindparam("new_turn"))
 _SERVE = _LAST.where(tables.turns.c.turn < bindparam("new_turn")).values(turn=bindparam("new_turn"))
@@ -100,7 +100,7 @@ def enter(connection: Connection, entries: Sequence[Entry]) -> None:
     for owner in sorted(by_owner):  # locks are taken in one order
         last = connection.execute(_TAKE, {"of_owner": owner}).scalar_one_or_none()
         if last is None:
-            connection.execute(_FIRST, {"of_owner": owner})
+            connection.execute(_MAKE[connection.dialect.name], {"owner": owner, "turn": 0})
             last = connection.execute(_TAKE, {"of_owner": owner}).scalar_one()
         numbers = turns(len(by_owner[owner]), served=served, last=last)
         connection.execute(_SET, {"of_owner": owner, "new_turn": numbers[-1]})

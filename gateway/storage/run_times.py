@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 from sqlalchemy import Connection, bindparam, select, update
-from sqlalchemy.dialects.postgresql import insert as insert_on_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_on_sqlite
 
 from gateway.routing.run_times import Learned, learn
 from gateway.storage.tables import run_times
+from gateway.storage.upserts import if_absent
 
 
 class RunKind(Struct, frozen=True, order=True):
@@ -40,10 +39,7 @@ _KINDS = {
 _OF = tuple(column == bindparam(name) for name, column in _KINDS.items())
 _ALL = select(run_times)
 _ONE = select(run_times).where(*_OF).with_for_update()
-_ABSENT = {
-    "sqlite": insert_on_sqlite(run_times).on_conflict_do_nothing(),
-    "postgresql": insert_on_postgresql(run_times).on_conflict_do_nothing(),
-}
+_MAKE = if_absent(run_times)
 _UPDATE = (
     update(run_times)
     .where(*_OF)
@@ -89,7 +85,7 @@ def teach(connection: Connection, runs: Sequence[Run], *, at_ms: int) -> None:
 def _see_to_it(connection: Connection, kind: RunKind, at_ms: int) -> None:
     """Make sure that there is a row to lock, whoever else makes it at this moment."""
     connection.execute(
-        _ABSENT[connection.dialect.name],
+        _MAKE[connection.dialect.name],
         {
             "provider": kind.provider,
             "model": kind.model,

@@ -10,6 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.jobs.spend import Money, month_of
 from gateway.storage.tables import spend
+from gateway.storage.upserts import on_conflict
 
 Change = tuple[str, str, str]
 """Owner, day, provider."""
@@ -27,9 +28,8 @@ class SpendRow(Struct, frozen=True, kw_only=True):
     charged_micro_usd: int
 
 
-def _adding(dialect: str) -> Insert:
-    """Make the statement that adds to a row, and makes it where there is none."""
-    statement = postgresql.insert(spend) if dialect == "postgresql" else sqlite.insert(spend)
+def _added(statement: postgresql.Insert | sqlite.Insert) -> Insert:
+    """Add to the row that is there."""
     added = {
         name: spend.c[name] + statement.excluded[name]
         for name in ("jobs", "reserved_micro_usd", "charged_micro_usd")
@@ -37,7 +37,7 @@ def _adding(dialect: str) -> Insert:
     return statement.on_conflict_do_update(index_elements=["owner", "day", "provider"], set_=added)
 
 
-_ADD = {dialect: _adding(dialect) for dialect in ("sqlite", "postgresql")}
+_ADD = on_conflict(spend, _added)
 _SPENT = select(func.sum(spend.c.reserved_micro_usd + spend.c.charged_micro_usd)).where(
     spend.c.owner == bindparam("of_owner"), spend.c.day.between(bindparam("first"), bindparam("last"))
 )

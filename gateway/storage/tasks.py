@@ -53,6 +53,10 @@ class Claim(Struct, frozen=True, kw_only=True):
     due_at_ms: int
     memo: Memo
 
+    def later(self, at_ms: int) -> Due:
+        """Have it due again at that time, as if it had not been claimed."""
+        return Due(claim=self, due_at_ms=at_ms, tries=self.tries, memo=self.memo)
+
 
 class Due(Struct, frozen=True, kw_only=True):
     """When a held task is to be due again."""

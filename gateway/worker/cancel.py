@@ -71,14 +71,15 @@ class Cancel:
                 lambda job, found: transitions.cancelled_upstream(job, found, now_ms=now_ms, may_bill=True),
             )
             return
-        shut = tools.healths.shut(account.id, Operation.CANCEL)
-        if shut is not None and tools.clock.now_ms() < task.job.state.deadline_at_ms:
-            due_at_ms = max(shut.until_ms or 0, tools.clock.now_ms() + round(FIRST_RETRY_S * 1000))
-            due = Due(claim=task.claim, due_at_ms=due_at_ms, tries=task.claim.tries)
-            await tools.dispatch.unchanged(due, progress=None)
-            return
-        began_s = tools.clock.monotonic_s()
-        if not await self._already_over(task, attempt, account, model):
+        async with tools.healths.first_calls.turn(account.id):
+            shut = tools.healths.shut(account.id, Operation.CANCEL)
+            if shut is not None and tools.clock.now_ms() < task.job.state.deadline_at_ms:
+                due_at_ms = max(shut.until_ms or 0, tools.clock.now_ms() + round(FIRST_RETRY_S * 1000))
+                await tools.dispatch.unchanged(task.claim.later(due_at_ms), progress=None)
+                return
+            began_s = tools.clock.monotonic_s()
+            over = await self._already_over(task, attempt, account, model)
+        if not over:
             # An answer that lay unread while this process was stopped is as old as its question.
             seen_s = min(tools.clock.monotonic_s(), began_s + account.adapter.spec.poll_timeout_s)
             await self._ask(task, attempt, account, model, seen_s=seen_s)

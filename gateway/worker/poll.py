@@ -80,16 +80,18 @@ class Poll:
             _log.error(
                 "poll.no_account", job_id=task.job.id, provider=attempt.provider, account=attempt.account
             )
-            await self._later(task, NO_ACCOUNT_S, task.claim.memo)
+            due = task.claim.later(tools.clock.now_ms() + round(NO_ACCOUNT_S * 1000))
+            await persist(lambda: tools.dispatch.unchanged(due, progress=None))
             return
-        shut = tools.healths.shut(account.id, Operation.POLL)
-        if shut is not None and tools.clock.now_ms() < _limit_ms(task, attempt, account):
-            await self._wait(task, attempt, account, shut)
-            return
-        tools.metrics.poll_lag_seconds.observe(max(0, tools.clock.now_ms() - task.claim.due_at_ms) / 1000)
-        called = await tools.calls.poll(account, model, attempt)
-        reach(Point.POLL_AFTER_RESPONSE)
-        await note(tools, account, Operation.POLL, called.outcome)
+        async with tools.healths.first_calls.turn(account.id):
+            shut = tools.healths.shut(account.id, Operation.POLL)
+            if shut is not None and tools.clock.now_ms() < _limit_ms(task, attempt, account):
+                await self._wait(task, attempt, account, shut)
+                return
+            tools.metrics.poll_lag_seconds.observe(max(0, tools.clock.now_ms() - task.claim.due_at_ms) / 1000)
+            called = await tools.calls.poll(account, model, attempt)
+            reach(Point.POLL_AFTER_RESPONSE)
+            await note(tools, account, Operation.POLL, called.outcome)
         said = exchange(task.job.id, attempt.id, called.spoken)
         match called.outcome:
             case Seen(update):
@@ -215,15 +217,7 @@ class Poll:
         pause_ms = max(0, (shut.until_ms or now_ms) - now_ms)
         spread_ms = account.adapter.spec.poll.interval_s * account.poll_scale * 1000 * tools.spread()
         due_at_ms = _by_limit(_limit_ms(task, attempt, account), now_ms, now_ms + pause_ms + round(spread_ms))
-        await tools.dispatch.unchanged(
-            Due(claim=task.claim, due_at_ms=due_at_ms, tries=task.claim.tries, memo=task.claim.memo),
-            progress=None,
-        )
-
-    async def _later(self, task: JobTask, delay_s: float, memo: Memo) -> None:
-        due_at_ms = self._tools.clock.now_ms() + round(delay_s * 1000)
-        due = Due(claim=task.claim, due_at_ms=due_at_ms, tries=task.claim.tries, memo=memo)
-        await persist(lambda: self._tools.dispatch.unchanged(due, progress=None))
+        await tools.dispatch.unchanged(task.claim.later(due_at_ms), progress=None)
 
     def _due(
         self,

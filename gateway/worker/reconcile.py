@@ -18,6 +18,7 @@ from gateway.crash_points import Point, reach
 from gateway.jobs.job import Attempt, in_doubt
 from gateway.jobs.schedule import backoff_s, retry_after_s
 from gateway.jobs.transitions import resubmits
+from gateway.routing.health import Operation
 from gateway.service.adoption import Adoptions, Seen
 from gateway.service.dispatch import JobTask
 from gateway.storage.exchanges import Exchange
@@ -26,8 +27,9 @@ from gateway.telemetry import get_logger
 from gateway.upstream.accounts import UpstreamAccount
 from gateway.upstream.calls import Spoken
 from gateway.upstream.classify import Sighted, Trouble
-from gateway.worker.tools import Tools, exchange, nothing, persist
+from gateway.worker.tools import Tools, exchange, note, nothing, persist
 from providers.contract.adapter import Sought
+from providers.contract.errors import ErrorCode
 from providers.contract.report import Sighting
 from providers.contract.spec import ModelSpec
 
@@ -114,8 +116,16 @@ class Reconcile:
             _log.warning("reconcile.over", job_id=task.job.id, attempt_id=attempt.id)
             await tools.record.result(task.claim, nothing)
             return
+        refused = tools.healths.refused(account.id)
+        if refused is not None:
+            due = task.claim.later(max(refused.until_ms or 0, tools.clock.now_ms() + round(EVERY_S * 1000)))
+            await persist(lambda: tools.dispatch.unchanged(due, progress=None))
+            return
         search = _Search(task, attempt, account, sought)
-        looked = await tools.calls.reconcile(account, model, attempt, sought)
+        async with tools.healths.first_calls.turn(account.id):
+            looked = await tools.calls.reconcile(account, model, attempt, sought)
+            if isinstance(looked.outcome, Trouble) and looked.outcome.error.code is ErrorCode.UNAUTHORIZED:
+                await note(tools, account, Operation.POLL, looked.outcome)
         reach(Point.RECONCILE_AFTER_RESPONSE)
         match looked.outcome:
             case Sighted(sightings):
@@ -187,7 +197,7 @@ class Reconcile:
 
     async def _later(self, task: JobTask, delay_s: float) -> None:
         due_at_ms = self._tools.clock.now_ms() + round(delay_s * 1000)
-        due = Due(claim=task.claim, due_at_ms=due_at_ms, tries=task.claim.tries, memo=task.claim.memo)
+        due = task.claim.later(due_at_ms)
         await persist(lambda: self._tools.dispatch.unchanged(due, progress=None))
 
 

@@ -84,7 +84,8 @@ class Submit:
             return
         match self._routes.choose(task.job, task.attempts):
             case Candidate() as candidate:
-                await self._submit(task, candidate)
+                async with tools.healths.first_calls.turn(candidate.place):
+                    await self._submit(task, candidate)
             case Wait() as wait:
                 await self._park(task, wait, now_ms)
             case Nobody(reason):
@@ -92,10 +93,9 @@ class Submit:
 
     async def _park(self, task: JobTask, wait: Wait, now_ms: int) -> None:
         """Leave a job that nobody can take just now for later."""
-        until_ms = now_ms + round(PARKED_S * 1000) if wait.until_ms is None else wait.until_ms
-        due_at_ms = max(now_ms + 100, min(until_ms, task.job.state.deadline_at_ms))
+        due_at_ms = max(now_ms + 100, min(self._next_chance_ms(wait.until_ms), task.job.state.deadline_at_ms))
         _log.info("submit.parked", job_id=task.job.id, reason=wait.reason, until_ms=due_at_ms)
-        due = Due(claim=task.claim, due_at_ms=due_at_ms, tries=task.claim.tries, memo=task.claim.memo)
+        due = task.claim.later(due_at_ms)
         await persist(lambda: self._tools.record.result(task.claim, nothing, then=due))
 
     async def _close_with(self, task: JobTask, decide: Decide) -> None:
@@ -120,7 +120,7 @@ class Submit:
                 admit=lambda connection: self._admit(connection, task, account),
             )
         except OutcomeUnknown as error:
-            await self._call_off(task, attempt, str(error))
+            await self._call_off(task, attempt, account, str(error))
             return
         except BudgetSpent as error:
             await self._give_up(task, ErrorCode.INSUFFICIENT_FUNDS, str(error))
@@ -146,12 +146,11 @@ class Submit:
 
     def _admit(self, connection: Connection, task: JobTask, account: UpstreamAccount) -> Due | None:
         shut = self._tools.healths.admit(connection, account.id)
-        return None if shut is None else self._later(task, shut.until_ms)
+        return None if shut is None else task.claim.later(self._next_chance_ms(shut.until_ms))
 
-    def _later(self, task: JobTask, at_ms: int | None) -> Due:
-        """Wait for an opening: as long as is known, else until something has ended."""
-        due_at_ms = at_ms or self._tools.clock.now_ms() + round(PARKED_S * 1000)
-        return Due(claim=task.claim, due_at_ms=due_at_ms, tries=task.claim.tries, memo=task.claim.memo)
+    def _next_chance_ms(self, until_ms: int | None) -> int:
+        """When to look again for who can take a job: once what is known has passed, else soon."""
+        return until_ms or self._tools.clock.now_ms() + round(PARKED_S * 1000)
 
     async def _give_up(self, task: JobTask, code: ErrorCode, message: str) -> None:
         error, now_ms = UpstreamError(code=code, message=message), self._tools.clock.now_ms()
@@ -159,7 +158,7 @@ class Submit:
             task.claim, lambda job, _: transitions.given_up(job, error=error, now_ms=now_ms)
         )
 
-    async def _call_off(self, task: JobTask, attempt: Attempt, reason: str) -> None:
+    async def _call_off(self, task: JobTask, attempt: Attempt, account: UpstreamAccount, reason: str) -> None:
         """Take an intent back that may have been stored, while it is certain that nothing was sent."""
         withheld = self._withheld(attempt.id, reason, tries=len(task.attempts) + 1)
 
@@ -168,8 +167,9 @@ class Submit:
             return step if step.events else self._close(job, attempts)
 
         record = self._tools.record
+        also = self._tools.healths.noted(account.id, Operation.SUBMIT, None)
         try:
-            await persist(lambda: record.result(task.claim, decide), keep_s=math.inf)
+            await persist(lambda: record.result(task.claim, decide, also=also), keep_s=math.inf)
         except LeaseLost:
             await persist(lambda: record.transition(task.job.id, withheld), keep_s=math.inf)
 

@@ -27,7 +27,7 @@ from gateway.simulator import SimulatorServer
 
 HURRIED = Registry(
     [
-        replace(one, spec=replace(one.spec, submit_timeout_s=0.5, poll_timeout_s=0.5))
+        replace(one, spec=replace(one.spec, submit_timeout_s=2.0, poll_timeout_s=0.5))
         for one in ADAPTERS.values()
     ]
 )

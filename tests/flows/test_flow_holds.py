@@ -27,7 +27,7 @@ from gateway.registry import Registry
 from gateway.service.keys import Scope
 from gateway.simulator.jobs import Job as Run
 
-HURRIED = Registry([replace(one, spec=replace(one.spec, submit_timeout_s=0.5)) for one in ADAPTERS.values()])
+HURRIED = Registry([replace(one, spec=replace(one.spec, submit_timeout_s=2.0)) for one in ADAPTERS.values()])
 """The installed adapters, but for their patience with a create call."""
 FOUND = [name for name in PROVIDERS if ADAPTERS[name].reconcile is not None]
 LOSSES = ["accept_silence", "accept_reset", "accept_502"]

@@ -118,7 +118,10 @@ async def test_of_500_requests_at_once_over_routes_and_replicas_exactly_ten_are_
     admitted = [reply for reply in replies if reply.status_code != 429]
     assert {reply.headers["RateLimit-Policy"] for reply in admitted} == {RATE}
     left = sorted(int(reply.headers["RateLimit"].partition("r=")[2].partition(";")[0]) for reply in admitted)
-    assert set(left) <= set(range(10))
+    if len(gateways) == 1:
+        assert left == list(range(10))
+    else:  # what is left is rounded down to whole requests, and two replicas' clocks differ by a moment
+        assert all(0 <= full - one <= 1 for full, one in zip(range(10), left, strict=True)), left
     counted = [await one.metric("rate_limited_total", policy="requests") for one in gateways]
     assert sum(counted) == 490
 

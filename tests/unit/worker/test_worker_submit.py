@@ -381,6 +381,7 @@ async def test_a_job_that_no_provider_takes_any_more_fails_with_the_reasons(stag
     job_id = await stage.accept()
     bench.catalogue = Catalogue(offers=(), idle=(a_spec(),))
     bench.with_accounts()
+    await stage.dispatch.rehouse(lambda _job: "")
     await bench.work()
     error = (await stage.job(job_id)).state.error
     assert error is not None
@@ -427,9 +428,10 @@ async def test_what_cannot_be_built_or_has_no_account_is_not_begun(
 ) -> None:
     bench = Bench(stage)
     job_id = await stage.accept()
+    (task,) = await stage.dispatch.claim_jobs(9)
     bench.with_accounts()
     with pytest.raises(LookupError):
-        await bench.work()
+        await bench.carry_out(task)
     stage.clock.advance(LEASE_S + 1)
     bench.with_accounts(bench.account)
     monkeypatch.setattr(bench.tools.calls, "build_submit", lambda *_: 1 // 0)

@@ -147,14 +147,16 @@ class Bench:
         self.conditions: Conditions = {}
         self.run_times = RunTimes(stage.database, stage.clock)
         self.workers = 0
+        # Pauses of no length: what a step does is not to be hidden by what its account does then.
+        self.limits = Limits(scale=0.0)
         self.with_accounts(self.account)
 
     def with_accounts(self, *accounts: UpstreamAccount) -> None:
         """Set the steps up anew, with these accounts."""
         stage = self.stage
-        # Pauses of no length: what a step does is not to be hidden by what its account does then.
-        terms = {one.id: Terms(limits=Limits(scale=0.0), longest_run_ms=A_DAY_MS) for one in accounts}
-        self.healths = stage.dispatch._healths = Healths(stage.database, stage.clock, terms)
+        terms = {one.id: Terms(limits=self.limits, longest_run_ms=A_DAY_MS) for one in accounts}
+        self.healths = stage.healths = Healths(stage.database, stage.clock, terms)
+        stage.dispatch = stage.worker("first")
         calls = Calls(Client(self.provider), stage.clock, str, self.metrics.provider_request)
         self.tools = Tools(
             record=stage.record,
