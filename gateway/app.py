@@ -308,7 +308,10 @@ class Gateway:
         if self._lock is not None:
             # The serving lock is ours, so no other worker lives that could hold a lease.
             await self._dispatch.release_all()
-        await self._dispatch.rehouse(lambda job: room_for(job.request, self.catalogue))
+        # With the serving lock nobody else works here; without it another's settings may be newer than these.
+        await self._dispatch.rehouse(
+            lambda job: room_for(job.request, self.catalogue), alone=self._lock is not None
+        )
         steps: dict[TaskKind, Callable[[JobTask], Awaitable[None]]] = {
             TaskKind.SUBMIT: Submit(tools, self.routes, hold_s=self.settings.jobs.hold_s),
             TaskKind.POLL: Poll(tools, self.routes),

@@ -117,29 +117,48 @@ class Dispatch:
 
     def _claim_submits(self, connection: Connection, limit: int, now_ms: int) -> list[Claim]:
         """Lease those whose turn it is."""
-        openings = self._healths.openings(connection)
-        heads: list[Head] = []
-        for room in queue_rows.rooms(connection):
-            free = free_in(room, openings, most=limit)
-            if free:
-                heads += queue_rows.heads(connection, room, limit=free, now_ms=now_ms, holder=self._holder)
-        chosen = choose(heads, openings, most=limit)
-        if not chosen:
+        # First what somebody left behind in the midst of it, which may hold the last opening there is.
+        begun = queue_rows.begun(connection, limit=limit, now_ms=now_ms, holder=self._holder)
+        turns = self._next(connection, limit - len(begun), now_ms)
+        if turns:
+            queue_rows.serve(connection, turns[-1].turn)
+        subjects = [*begun, *(one.job_id for one in turns)]
+        if not subjects:
             return []
-        turns = queue_rows.most_urgent(connection, chosen, now_ms=now_ms, holder=self._holder)
-        queue_rows.serve(connection, turns[-1].turn)
         claims = task_rows.claim_named(
             connection,
-            {TaskKind.SUBMIT.value: [one.job_id for one in turns]},
+            {TaskKind.SUBMIT.value: subjects},
             now_ms=now_ms,
             until_ms=now_ms + self._lease_ms,
             holder=self._holder,
         )
-        turn_of = {one.job_id: one.turn for one in turns}
-        return sorted(claims, key=lambda claim: turn_of[claim.subject])
+        order = {subject: number for number, subject in enumerate(subjects)}
+        return sorted(claims, key=lambda claim: order[claim.subject])
 
-    async def rehouse(self, room_of: Callable[[Job], str]) -> int:
-        """Let waiting jobs wait where they can be run by these settings; how many moved."""
+    def _next(self, connection: Connection, limit: int, now_ms: int) -> list[Head]:
+        """Choose whose turn it is, each at an opening."""
+        openings = self._healths.openings(connection)
+        rooms = queue_rows.rooms(connection)
+        heads: list[Head] = []
+        for room in rooms:
+            free = free_in(room, openings, most=limit)
+            if free:
+                heads += queue_rows.heads(connection, room, limit=free, now_ms=now_ms, holder=self._holder)
+        if not heads:
+            return []
+        # Those claimed a moment ago take an opening each, though the store does not show it yet.
+        limited = any(opening is not None for opening in openings.values())
+        beginning = queue_rows.beginning(connection, now_ms=now_ms) if limited else []
+        chosen = choose(heads, openings, most=limit, beginning=beginning)
+        return queue_rows.most_urgent(connection, chosen, rooms, now_ms=now_ms, holder=self._holder)
+
+    async def rehouse(self, room_of: Callable[[Job], str], *, alone: bool) -> int:
+        """Let waiting jobs wait where they can be run by these settings; how many moved.
+
+        Args:
+            room_of: where, empty for nowhere.
+            alone: whether there is no other worker, whose settings may let it run a job that these cannot.
+        """
         moved, after = 0, ""
         while True:
             start = after
@@ -148,10 +167,14 @@ class Dispatch:
                 housed = queue_rows.housed(connection, after=start, limit=REHOUSED_AT_ONCE)
                 jobs = job_rows.load_many(connection, [job_id for job_id, _ in housed])
                 rooms = {job_id: room_of(jobs[job_id]) for job_id, _ in housed if job_id in jobs}
-                wrong = [job_id for job_id, room in housed if rooms.get(job_id, room) != room]
-                for job_id in wrong:
-                    queue_rows.move(connection, job_id, rooms[job_id])
+                wrong = [
+                    job_id
+                    for job_id, room in housed
+                    if rooms.get(job_id, room) != room and (rooms[job_id] or alone)
+                ]
+                for job_id in wrong:  # the job before its task, as everywhere
                     job_rows.house(connection, job_id, rooms[job_id])
+                    queue_rows.move(connection, job_id, rooms[job_id])
                 return housed[-1][0] if housed else None, len(wrong)
 
             last, wrong = await self._database.write(operation)

@@ -45,6 +45,7 @@ PAUSES_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 MOST_UNANSWERED = 1000
 
 Decide = Callable[[Job, tuple[Attempt, ...]], Step]
+Also = Callable[[Connection], None]
 
 
 class Recorded(Struct, frozen=True, kw_only=True):
@@ -141,7 +142,7 @@ class Record:
         *,
         exchange: Exchange | None = None,
         then: Due | None = None,
-        also: Callable[[Connection], None] | None = None,
+        also: Also | None = None,
     ) -> Recorded:
         """Change a job by what a task found out, and close the task.
 
@@ -150,7 +151,7 @@ class Record:
             decide: from the job as it stands to the step.
             exchange: what was said to the provider, for the timeline.
             then: keep the task, due again; None removes it.
-            also: what else the same transaction is to write.
+            also: what else the same transaction is to write: before the ledger, whose rows many want.
 
         After `OutcomeUnknown` it may be said again: what stands is then not done twice, but told.
 
@@ -164,10 +165,7 @@ class Record:
                 raise _no_longer_held(claim)
             if exchange is not None:
                 exchange_rows.insert_one(connection, exchange)
-            recorded = self._apply(connection, job, decide)
-            if also is not None:
-                also(connection)
-            return recorded
+            return self._apply(connection, job, decide, also)
 
         return await self._commit(operation, claim)
 
@@ -223,10 +221,13 @@ class Record:
             attempts = _attempts_of(connection, job.id)
             step = decide(job, attempts)
             later = admit(connection) if step.events else None
-            if later is None:
-                return self._carry_out(connection, job, attempts, step, buys=True)
-            task_rows.again(connection, later)
-            return None
+            if later is not None:
+                task_rows.again(connection, later)
+                queue_rows.put_back(connection, job)
+                return None
+            if step.events:
+                queue_rows.leave(connection, job.id)
+            return self._carry_out(connection, job, attempts, step, buys=True)
 
         recorded = await self._database.write(operation, vital=False)
         if recorded is not None:
@@ -266,9 +267,11 @@ class Record:
         self._listener.recorded(recorded)
         return recorded
 
-    def _apply(self, connection: Connection, before: Job, decide: Decide) -> Recorded:
+    def _apply(
+        self, connection: Connection, before: Job, decide: Decide, also: Also | None = None
+    ) -> Recorded:
         attempts = _attempts_of(connection, before.id)
-        return self._carry_out(connection, before, attempts, decide(before, attempts))
+        return self._carry_out(connection, before, attempts, decide(before, attempts), also=also)
 
     def _carry_out(
         self,
@@ -278,8 +281,11 @@ class Record:
         step: Step,
         *,
         buys: bool = False,
+        also: Also | None = None,
     ) -> Recorded:
         job_id = before.id
+        if also is not None and not step.events:
+            also(connection)
         if not step.events:
             unchanged = Recorded(before=before, after=before, attempts=attempts, events=())
             self._follow_up(connection, unchanged, step)  # a task that was closed may be wanted after all
@@ -305,6 +311,8 @@ class Record:
         )
         self._follow_up(connection, recorded, step)
         self._freeze(connection, recorded, now_ms)
+        if also is not None:
+            also(connection)
         if buys and spend.total(booking) > (after.estimated_micro_usd or 0):
             check_budget(connection, after, more=spend.total(spent))
         day = spend.day_of(before.created_at_ms)

@@ -170,12 +170,27 @@ tasks = Table(
         sqlite_where=text("room IS NOT NULL"),
         postgresql_where=text("room IS NOT NULL"),
     ),
+    # Submits that are claimed and not begun, and those that are begun: they are in the queue no more.
+    Index(
+        "ix_tasks_beginning",
+        "room",
+        sqlite_where=text("room IS NOT NULL AND leased_by IS NOT NULL"),
+        postgresql_where=text("room IS NOT NULL AND leased_by IS NOT NULL"),
+    ),
+    Index(
+        "ix_tasks_begun",
+        "kind",
+        "due_at_ms",
+        sqlite_where=text("kind = 'submit' AND room IS NULL"),
+        postgresql_where=text("kind = 'submit' AND room IS NULL"),
+    ),
 )
 
 turns = Table(
     "turns",
     metadata,
-    # The owner's last turn; that of the empty owner is the one that was served last, of anybody.
+    # The turn of the empty owner is the highest that was served, of anybody. The others' rows are there to be
+    # locked by who gives turns to their jobs.
     Column("owner", Text, primary_key=True),
     Column("turn", BigInteger, nullable=False),
 )

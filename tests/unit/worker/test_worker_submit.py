@@ -381,7 +381,7 @@ async def test_a_job_that_no_provider_takes_any_more_fails_with_the_reasons(stag
     job_id = await stage.accept()
     bench.catalogue = Catalogue(offers=(), idle=(a_spec(),))
     bench.with_accounts()
-    await stage.dispatch.rehouse(lambda _job: "")
+    await stage.dispatch.rehouse(lambda _job: "", alone=True)
     await bench.work()
     error = (await stage.job(job_id)).state.error
     assert error is not None
