@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import random
 import secrets
 from collections.abc import Awaitable, Callable
@@ -170,7 +171,7 @@ class Gateway:
         self.catalogue = catalogue_of(self._registry, self.accounts, settings)
         record = Record(database, clock, ids, announcer)
         self.keys = Keys(database, clock, ids, sealer)
-        self._healths = Healths(database, clock, _terms_of(self.accounts))
+        self._healths = Healths(database, clock, _terms_of(self.accounts, self.store.secret))
         self.routes = JobRoutes(
             catalogue=self.catalogue,
             rules=failover_rules(settings),
@@ -190,6 +191,7 @@ class Gateway:
             quotas=Quotas(max_in_flight=limits.max_in_flight, max_queued=limits.max_queued),
             on_denied=self.metrics.rate_limited,
             spread=spread,
+            renew=self._renew,
         )
         self._jobs = Jobs(database, clock, record)
         polls = {name: provider.polls_per_job for name, provider in settings.providers.items()}
@@ -231,8 +233,9 @@ class Gateway:
 
     async def _renew(self) -> None:
         """Learn what other processes found out: one that carries out nothing would not hear of it."""
-        await self._healths.refresh()
-        await self.run_times.fresh()
+        if self._worker is None:
+            await self._healths.fresh()
+            await self.run_times.fresh()
 
     def _conditions(self, model: str) -> Conditions:
         def run_s(account: tuple[str, str]) -> float | None:
@@ -399,12 +402,16 @@ class Gateway:
         self.metrics.storage_batch_size.observe(operations)
 
 
-def _terms_of(accounts: Accounts) -> dict[tuple[str, str], HealthTerms]:
+def _terms_of(accounts: Accounts, secret: str) -> dict[tuple[str, str], HealthTerms]:
+    def fingerprint(key: str) -> str:
+        return hmac.new(b"accounts\0" + secret.encode(), key.encode(), hashlib.sha256).hexdigest()[:16]
+
     return {
         account.id: HealthTerms(
             limits=account.limits,
             weight=account.weight,
             longest_run_ms=(account.longest_run_s or account.adapter.spec.longest_run_s) * 1000,
+            key=fingerprint(account.api_key.reveal()),
         )
         for account in accounts.all()
     }

@@ -18,7 +18,7 @@ class Wait(Struct, frozen=True, kw_only=True):
 
     reason: str
     until_ms: int | None
-    """When the first of them may; None when nobody knows."""
+    """When the first of them may; None when nobody knows of one of them."""
 
 
 class Nobody(Struct, frozen=True):
@@ -28,7 +28,13 @@ class Nobody(Struct, frozen=True):
 
 
 def choose(
-    plan: Plan, attempts: tuple[Attempt, ...], wish: RoutingWish, *, rules: Rules, spent_micro_usd: int = 0
+    plan: Plan,
+    attempts: tuple[Attempt, ...],
+    wish: RoutingWish,
+    *,
+    rules: Rules,
+    spent_micro_usd: int = 0,
+    below_micro_usd: int | None = None,
 ) -> Candidate | Wait | Nobody:
     """Say who is to have the job now.
 
@@ -38,8 +44,11 @@ def choose(
         wish: the job's.
         rules: what settings put in the place of the table.
         spent_micro_usd: what they cost, or may cost.
+        below_micro_usd: only who is estimated to cost less than that; None is no bound.
     """
     left = standing(plan, attempts, wish, rules=rules, spent_micro_usd=spent_micro_usd)
+    if below_micro_usd is not None:
+        left = [candidate for candidate in left if candidate.estimated_micro_usd < below_micro_usd]
     ready = [candidate for candidate in left if candidate.unavailable is None]
     if ready:
         return min(ready, key=lambda candidate: turns(candidate, attempts))  # the first of those alike
@@ -47,7 +56,8 @@ def choose(
         return Nobody("every candidate has had its turn, or is ruled out")
     reason = "; ".join(f"{one.provider}/{one.account}: {one.reason or one.unavailable}" for one in left)
     instants = [one.until_ms for one in left if one.until_ms is not None]
-    return Wait(reason=reason, until_ms=min(instants, default=None))
+    # One that may open at any moment is not to be slept through until another's hour-long pause is over.
+    return Wait(reason=reason, until_ms=min(instants) if len(instants) == len(left) else None)
 
 
 class Others(Struct, frozen=True):
@@ -84,7 +94,7 @@ def standing(
     out = {(one.provider, one.account) for one in attempts if not allows_again(one, rules)}
     limit = wish.max_cost_micro_usd
     # Where the first attempt goes is a choice; where a later one goes would be failover.
-    current = None if wish.failover else latest(attempts)
+    current = None if wish.failover else latest(tuple(one for one in attempts if not _withheld(one)))
     return [
         candidate
         for candidate in plan.candidates
@@ -100,8 +110,9 @@ def turns(candidate: Candidate, attempts: tuple[Attempt, ...]) -> int:
 
 
 def _turns(provider: str, account: str, attempts: tuple[Attempt, ...]) -> int:
-    return sum(
-        (one.provider, one.account) == (provider, account)
-        and not (one.state is AttemptState.REFUSED and one.error is None)
-        for one in attempts
-    )
+    return sum((one.provider, one.account) == (provider, account) and not _withheld(one) for one in attempts)
+
+
+def _withheld(attempt: Attempt) -> bool:
+    """Whether we did not send it after all."""
+    return attempt.state is AttemptState.REFUSED and attempt.error is None

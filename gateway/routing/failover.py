@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Literal
 
 from gateway.jobs.job import Attempt, AttemptState
+from gateway.jobs.spend import MAYBE_BILLED
 from providers.contract.errors import FINAL, ErrorCode, UpstreamError
 from providers.contract.spec import Spec
 
@@ -107,6 +108,7 @@ def billed_micro_usd(attempt: Attempt, spec: Spec | None, *, otherwise: int) -> 
     if attempt.credits == 0:
         return 0
     billing = None if spec is None else spec.billing
-    if attempt.state is AttemptState.FAILED and billing is not None and billing.failures_free:
+    told = attempt.error is None or attempt.error.code not in MAYBE_BILLED
+    if attempt.state is AttemptState.FAILED and told and billing is not None and billing.failures_free:
         return 0
     return otherwise if attempt.estimated_micro_usd is None else attempt.estimated_micro_usd

@@ -84,8 +84,12 @@ class Health(Struct, frozen=True, kw_only=True, omit_defaults=True):
     unfunded: Pause = Pause()
     window: float | None = None
     """The cap on runs in flight that 429s have led to; None: the configured one."""
+    reached: int = 0
+    """Runs in flight when the last 429 came, where no cap is configured."""
     next_submit_ms: float = 0.0
     """When the next submit keeps the pace."""
+    key: str = ""
+    """A fingerprint of the key that all this was found out with; empty while it is at work."""
 
 
 WELL = Health()
@@ -238,8 +242,9 @@ def _fine(health: Health, operation: Operation, now_ms: int, limits: Limits) -> 
         return changed
     # One more for each window's worth of submits of which none was refused.
     grown = changed.window + 1 / max(1.0, changed.window)
-    full = limits.max_in_flight is not None and grown >= limits.max_in_flight
-    return replace(changed, window=None if full else grown)
+    # Without a configured cap it is over once twice as many ran as when it began.
+    full = grown >= (2 * changed.reached if limits.max_in_flight is None else limits.max_in_flight)
+    return replace(changed, window=None, reached=0) if full else replace(changed, window=grown)
 
 
 def _throttled(
@@ -253,9 +258,12 @@ def _throttled(
         return replace(health, throttled=replace(health.throttled, until_ms=until_ms))
     pause = _longer(health.throttled, now_ms, FIRST_PAUSE_MS, limits.scale)
     pause = replace(pause, until_ms=max(pause.until_ms, now_ms + round(asked_ms)))
-    cap = cap_of(health, limits)
-    reached = max(1, in_flight) if cap is None else max(1, min(cap, in_flight))
-    return replace(_answered(health, Operation.SUBMIT), throttled=pause, window=max(1.0, reached * CUT))
+    paused = replace(_answered(health, Operation.SUBMIT), throttled=pause)
+    if limits.max_in_flight is None:
+        # With nothing in flight it was no cap on what is in flight that it ran into.
+        window = max(1.0, in_flight * CUT) if in_flight else health.window
+        return replace(paused, window=window, reached=max(in_flight, 1) if in_flight else health.reached)
+    return replace(paused, window=max(1.0, (cap_of(health, limits) or 1) * CUT))
 
 
 def _longer(pause: Pause, now_ms: int, first_ms: int, scale: float) -> Pause:

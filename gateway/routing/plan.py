@@ -166,7 +166,8 @@ def _ordered(candidates: list[Candidate], request: JobRequest, seed: str) -> tup
         case "cheapest":
             return tuple(sorted(candidates, key=lambda candidate: candidate.estimated_micro_usd))
         case "fastest":
-            return tuple(sorted(candidates, key=lambda candidate: candidate.expected_run_s))
+            # What was measured before what is declared: a hope that nobody tried outbids no experience.
+            return tuple(sorted(candidates, key=lambda one: (one.run_time != "measured", one.expected_run_s)))
         case "weighted":
             return tuple(sorted(candidates, key=lambda candidate: _lot(candidate, seed)))
 

@@ -35,8 +35,16 @@ class JobRoutes(Struct, frozen=True, kw_only=True):
         """Plan a request; `seed` is the job's id."""
         return plan(request, self.catalogue, self.conditions(request.model), seed=seed)
 
-    def choose(self, job: Job, attempts: tuple[Attempt, ...]) -> Candidate | Wait | Nobody:
-        """Say who is to have a job now, all of whose attempts are over or written off."""
+    def choose(
+        self, job: Job, attempts: tuple[Attempt, ...], *, below_micro_usd: int | None = None
+    ) -> Candidate | Wait | Nobody:
+        """Say who is to have a job now, all of whose attempts are over or written off.
+
+        Args:
+            job: whose turn it is.
+            attempts: its own.
+            below_micro_usd: only who is estimated to cost less than that; None is no bound.
+        """
         planned = self._for(job)
         if not planned.candidates:
             return Nobody(why_nobody(planned))
@@ -46,6 +54,7 @@ class JobRoutes(Struct, frozen=True, kw_only=True):
             job.request.routing,
             rules=self.rules,
             spent_micro_usd=self.spent(job, attempts),
+            below_micro_usd=below_micro_usd,
         )
 
     def _for(self, job: Job) -> Plan:

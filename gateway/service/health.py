@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from gateway.clock import Clock
@@ -26,6 +27,8 @@ from gateway.telemetry import get_logger
 _log = get_logger("gateway.accounts")
 
 Write = Callable[[Connection], None]
+FRESH_S = 2.0
+"""How old a copy may be that a job is planned by, where no worker renews it."""
 
 
 class Terms(Struct, frozen=True, kw_only=True):
@@ -35,6 +38,8 @@ class Terms(Struct, frozen=True, kw_only=True):
     weight: float = 1.0
     longest_run_ms: int
     """As its provider declares: after that an attempt in doubt cannot be running any more."""
+    key: str = ""
+    """A fingerprint of its key: what was found out with another says nothing of this one."""
 
 
 class Healths:
@@ -52,6 +57,7 @@ class Healths:
         self._terms = terms
         self.first_calls = FirstCalls(clock)
         self._known: dict[Account, Health] = dict.fromkeys(terms, WELL)
+        self._looked_s: float | None = None
         self._in_flight: dict[Account, int] = {}
         self._probes: dict[tuple[Account, Operation], int] = {}
 
@@ -91,9 +97,9 @@ class Healths:
         The account is locked until the transaction ends, so that two never take the last slot.
         """
         terms, now_ms = self._terms[account], self._clock.now_ms()
-        if terms.limits == Limits() and account_rows.load(connection, account) == WELL:
+        if terms.limits == Limits() and self._load(connection, account) == WELL:
             return None
-        stored = account_rows.lock(connection, account)
+        stored = self._lock(connection, account)
         in_flight = 0
         if rules.cap_of(stored, terms.limits) is not None:
             in_flight = self._count(connection, account, now_ms)
@@ -103,7 +109,7 @@ class Healths:
             return opening
         begun = rules.begun(stored, terms.limits, now_ms=now_ms)
         if begun != stored:
-            account_rows.save(connection, account, begun)
+            self._save(connection, account, begun)
             self._learn({account: begun})
         return None
 
@@ -148,7 +154,7 @@ class Healths:
             return None
 
         def write(connection: Connection) -> None:
-            stored = account_rows.lock(connection, account)
+            stored = self._lock(connection, account)
             # Our own count led to this, unless another process opened the breaker before.
             ours = (
                 stored
@@ -158,7 +164,7 @@ class Healths:
             in_flight = self._count(connection, account, now_ms) if outcome is Outcome.THROTTLED else 0
             changed = change(ours, in_flight)
             if changed != stored:
-                account_rows.save(connection, account, changed)
+                self._save(connection, account, changed)
                 self._learn({account: changed})
                 self._tell(account, stored, changed)
 
@@ -207,6 +213,11 @@ class Healths:
         until = [condition.until_ms for condition in self.conditions().values()]
         return min((at_ms for at_ms in until if at_ms is not None and at_ms > now_ms), default=None)
 
+    async def fresh(self) -> None:
+        """Learn how all accounts fare, unless that was done a moment ago."""
+        if self._looked_s is None or self._clock.monotonic_s() - self._looked_s >= FRESH_S:
+            await self.refresh()
+
     async def refresh(self) -> None:
         """Learn how all accounts fare, and how many slots are in use."""
 
@@ -216,7 +227,9 @@ class Healths:
                 self._count(connection, account, now_ms)
             return self._stored(connection)
 
+        began_s = self._clock.monotonic_s()
         self._learn(await self._database.read(look))
+        self._looked_s = began_s
 
     def in_use(self) -> dict[Account, tuple[int, int | None]]:
         """Slots in use and the cap on them (None: there is none), as of the last look."""
@@ -241,7 +254,21 @@ class Healths:
 
     def _stored(self, connection: Connection) -> dict[Account, Health]:
         """Read how every account fares by the store; this process may remember what was rolled back."""
-        return dict.fromkeys(self._terms, WELL) | account_rows.load_all(connection)
+        found = account_rows.load_all(connection)
+        return {account: self._of_key(account, found.get(account, WELL)) for account in self._terms}
+
+    def _load(self, connection: Connection, account: Account) -> Health:
+        return self._of_key(account, account_rows.load(connection, account))
+
+    def _lock(self, connection: Connection, account: Account) -> Health:
+        return self._of_key(account, account_rows.lock(connection, account))
+
+    def _save(self, connection: Connection, account: Account, health: Health) -> None:
+        account_rows.save(connection, account, replace(health, key=self._terms[account].key))
+
+    def _of_key(self, account: Account, stored: Health) -> Health:
+        """Take what is known of an account, unless it was found out with a key that was replaced since."""
+        return replace(stored, key="") if stored.key == self._terms[account].key else WELL
 
     def _learn(self, stored: Mapping[Account, Health]) -> None:
         """Take over what others wrote, and keep what this process alone counts."""

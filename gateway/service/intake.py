@@ -6,7 +6,7 @@ Concurrent requests share a transaction: fifty jobs cost three statements more t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 import msgspec
@@ -80,6 +80,10 @@ class _Prepared(Struct, frozen=True):
     event: dict[str, object]
 
 
+async def up_to_date() -> None:
+    """Learn nothing: a worker in this process hears of the accounts with each claim."""
+
+
 class Intake:
     """Accepts jobs.
 
@@ -93,6 +97,7 @@ class Intake:
         quotas: limits from the settings; owners' own are in the database.
         on_denied: told of each job that a limit kept out, by policy.
         spread: random numbers from 0 to 1, for what refused callers are told to wait.
+        renew: learns what other processes found out of the accounts, where that is not done already.
     """
 
     def __init__(
@@ -107,7 +112,9 @@ class Intake:
         quotas: Quotas,
         on_denied: Callable[[str], None],
         spread: Callable[[], float],
+        renew: Callable[[], Awaitable[None]] = up_to_date,
     ) -> None:
+        self._renew = renew
         self._database = database
         self._clock = clock
         self._ids = ids
@@ -128,6 +135,7 @@ class Intake:
                 job beyond a limit.
             StorageUnavailable: it is not known to be stored; the same key may be tried again.
         """
+        await self._renew()
         job_id = self._ids.new(JOB)
         planned = self._planner.plan(new.request, seed=job_id)
         if not planned.candidates:

@@ -415,6 +415,7 @@ def _carry_out(line: _Line, operation: Operation[T], *, writes: bool) -> T:
                 raise StorageUnavailable(f"the connection to PostgreSQL broke: {said}") from error
             _roll_back(line, transaction)
             if code in _CONFLICTS and tries < CONFLICT_TRIES:
+                _log.warning("storage.conflict", code=code, error=_first_line(error), tries=tries)
                 continue
             if code in _CONFLICTS or code.startswith(_UNAVAILABLE):
                 raise StorageUnavailable(f"PostgreSQL refuses just now: {_first_line(error)}") from error

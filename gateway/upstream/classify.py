@@ -64,6 +64,8 @@ class Trouble(Struct, frozen=True, kw_only=True):
     retry_after: str | None = None
     doubtful: bool = False
     """Whether a cancel that came to this may have been carried out all the same."""
+    definite: bool = False
+    """Whether the provider answered, and refused this one question."""
 
 
 Poll = Seen | Missing | Trouble
@@ -119,7 +121,7 @@ def poll(adapter: Adapter, reply: Reply, *, allow_http: bool) -> Poll:
     if response.status == 404:
         return Missing()
     if not response.successful:
-        return Trouble(error=_error(adapter, response), retry_after=response.headers.get("retry-after"))
+        return _refused(adapter, response)
     try:
         return Seen(normalize(adapter.spec, adapter.parse_poll(response), allow_http=allow_http))
     except UnexpectedPayload as error:
@@ -133,8 +135,7 @@ def cancelling(adapter: Adapter, reply: Reply) -> Cancelling:
     outcome = looked(adapter, reply)
     if not isinstance(outcome, Trouble):
         return outcome
-    definite = reply.response is not None and _definite(reply.response)
-    return replace(outcome, doubtful=reply.connected and not definite)
+    return replace(outcome, doubtful=reply.connected and not outcome.definite)
 
 
 def looked(adapter: Adapter, reply: Reply) -> Done | Missing | Trouble:
@@ -146,7 +147,15 @@ def looked(adapter: Adapter, reply: Reply) -> Done | Missing | Trouble:
         return Done()
     if response.status == 404:
         return Missing()
-    return Trouble(error=_error(adapter, response), retry_after=response.headers.get("retry-after"))
+    return _refused(adapter, response)
+
+
+def _refused(adapter: Adapter, response: HttpResponse) -> Trouble:
+    return Trouble(
+        error=_error(adapter, response),
+        retry_after=response.headers.get("retry-after"),
+        definite=_definite(response),
+    )
 
 
 def _definite(response: HttpResponse) -> bool:

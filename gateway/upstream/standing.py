@@ -29,5 +29,6 @@ def standing(
             # A definite refusal of this job is a provider that works.
             broken = error.code is ErrorCode.PROVIDER_UNAVAILABLE
             return OF_THE_ACCOUNT.get(error.code, Outcome.FAILED if broken else Outcome.FINE)
-        case Trouble(error=error):
-            return OF_THE_ACCOUNT.get(error.code, Outcome.FAILED)
+        case Trouble(error=error, definite=definite):
+            # The same: else one run that its provider will not talk about would close the account to all.
+            return OF_THE_ACCOUNT.get(error.code, Outcome.FINE if definite else Outcome.FAILED)

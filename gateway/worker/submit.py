@@ -31,6 +31,7 @@ from gateway.routing.choice import Nobody, Wait
 from gateway.routing.failover import Choice, Outcome
 from gateway.routing.health import Operation
 from gateway.routing.plan import Candidate
+from gateway.routing.queue import accounts_of
 from gateway.routing.routes import JobRoutes
 from gateway.service.dispatch import JobTask
 from gateway.service.health import Write
@@ -49,6 +50,8 @@ _log = get_logger("gateway.worker")
 
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0
+ELSEWHERE_MS = 30_000
+"""How long a job waits for a worker whose settings have its account."""
 PARKED_S = 1.0
 """How long a job waits that nobody can take just now, where nobody knows when somebody can."""
 OPEN = frozenset({AttemptState.SUBMITTING, AttemptState.UNKNOWN})
@@ -82,17 +85,39 @@ class Submit:
                 task, lambda job, found: transitions.deadline_passed(job, found, now_ms=now_ms)
             )
             return
-        match self._routes.choose(task.job, task.attempts):
+        await self._follow(task, self._routes.choose(task.job, task.attempts))
+
+    async def _follow(
+        self, task: JobTask, chosen: Candidate | Wait | Nobody, spent: BudgetSpent | None = None
+    ) -> None:
+        """Do what was chosen; `spent` says why a dearer candidate was not."""
+        match chosen:
             case Candidate() as candidate:
-                async with tools.healths.first_calls.turn(candidate.place):
-                    await self._submit(task, candidate)
+                try:
+                    async with self._tools.healths.first_calls.turn(candidate.place):
+                        await self._submit(task, candidate)
+                except BudgetSpent as error:
+                    # The job was let in by the estimate of one that costs less, and is only busy perhaps.
+                    below = candidate.estimated_micro_usd
+                    cheaper = self._routes.choose(task.job, task.attempts, below_micro_usd=below)
+                    await self._follow(task, cheaper, error)
             case Wait() as wait:
-                await self._park(task, wait, now_ms)
+                await self._park(task, wait)
+            case Nobody() if spent is not None:
+                await self._give_up(task, ErrorCode.INSUFFICIENT_FUNDS, str(spent))
+            case Nobody(reason) if self._may_run_elsewhere(task.job):
+                until_ms = self._tools.clock.now_ms() + ELSEWHERE_MS
+                await self._park(task, Wait(reason=reason, until_ms=until_ms))
             case Nobody(reason):
                 await self._give_up(task, ErrorCode.NO_PROVIDER, f"no provider can take it now: {reason}")
 
-    async def _park(self, task: JobTask, wait: Wait, now_ms: int) -> None:
+    def _may_run_elsewhere(self, job: Job) -> bool:
+        """Whether it may go to an account that another worker's settings have and these have not."""
+        return any(self._tools.accounts.get(*place) is None for place in accounts_of(job.room))
+
+    async def _park(self, task: JobTask, wait: Wait) -> None:
         """Leave a job that nobody can take just now for later."""
+        now_ms = self._tools.clock.now_ms()
         due_at_ms = max(now_ms + 100, min(self._next_chance_ms(wait.until_ms), task.job.state.deadline_at_ms))
         _log.info("submit.parked", job_id=task.job.id, reason=wait.reason, until_ms=due_at_ms)
         due = task.claim.later(due_at_ms)
@@ -122,9 +147,6 @@ class Submit:
         except OutcomeUnknown as error:
             await self._call_off(task, attempt, account, str(error))
             return
-        except BudgetSpent as error:
-            await self._give_up(task, ErrorCode.INSUFFICIENT_FUNDS, str(error))
-            return
         if begun is None:
             return  # another took the last slot; this one waits for its turn again
         if not begun.events:  # not wanted any more, or another attempt may be alive
@@ -146,7 +168,10 @@ class Submit:
 
     def _admit(self, connection: Connection, task: JobTask, account: UpstreamAccount) -> Due | None:
         shut = self._tools.healths.admit(connection, account.id)
-        return None if shut is None else task.claim.later(self._next_chance_ms(shut.until_ms))
+        if shut is None:
+            return None
+        # Without an instant it is next when there is an opening: until then nobody claims it.
+        return task.claim.later(shut.until_ms or task.claim.due_at_ms)
 
     def _next_chance_ms(self, until_ms: int | None) -> int:
         """When to look again for who can take a job: once what is known has passed, else soon."""

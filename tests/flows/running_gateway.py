@@ -255,6 +255,7 @@ async def open_gateway(
     clock: JumpClock | None = None,
     scopes: Sequence[Scope] = (Scope.JOBS, Scope.METRICS),
     public: bool = False,
+    works: bool = True,
 ) -> AsyncIterator[RunningGateway]:
     """Run a gateway on a free port with every simulated provider.
 
@@ -268,6 +269,7 @@ async def open_gateway(
         clock: one that can jump.
         scopes: of the client's key.
         public: whether providers are told where to call it back.
+        works: whether it carries out jobs.
     """
     urls = base_urls or {name: f"{simulator.url}/{name}" for name in PROVIDERS}
     chosen = {} if database is None else {"DATABASE": database}
@@ -277,9 +279,10 @@ async def open_gateway(
     environ = environment(folder, urls, **(chosen | dict(settings or {})))
     loaded = load(registry.specs, environ=environ, cwd=folder).settings
     # The shortest waits of every spread: what is random in life is never needed here.
-    gateway = Gateway(loaded, registry, clock=clock, spread=lambda: 0.0)
+    gateway = Gateway(loaded, registry, clock=clock, spread=lambda: 0.0, works=works)
     try:
-        await gateway.start_worker()
+        if works:
+            await gateway.start_worker()
         key = await gateway.keys.create(name="the tests", owner="tester", scopes=scopes)
         listener = known or bind("127.0.0.1", 0)
         server = build_server(gateway.asgi, loaded.server)

@@ -149,14 +149,19 @@ class Stage:
         """Hear, as the record's listener."""
         self.heard.append(recorded)
 
-    def taking(self, catalogue: Catalogue, quotas: Quotas = Quotas()) -> Intake:  # noqa: B008 - it is frozen
-        """Make an intake over another catalogue, or with limits."""
+    def taking(
+        self,
+        catalogue: Catalogue,
+        quotas: Quotas = Quotas(),  # noqa: B008 - it is frozen
+        accounts: Accounts | None = None,
+    ) -> Intake:
+        """Make an intake over another catalogue, with its accounts, or with limits."""
         return Intake(
             self.database,
             self.clock,
             self.ids,
             self.sealer,
-            planner=Planner(JobRoutes(catalogue=catalogue), Accounts((an_account(),))),
+            planner=Planner(JobRoutes(catalogue=catalogue), accounts or Accounts((an_account(),))),
             on_accepted=self.accepted.append,
             quotas=quotas,
             on_denied=self.denied.append,

@@ -27,6 +27,7 @@ CODES = {
     "rejected": ErrorCode.CONTENT_REJECTED,
 }
 Known = dict[str, Condition]
+FULL = Condition(unavailable="no_slot", reason="all its slots are in use")
 PAUSED = Condition(unavailable="paused", reason="it asked for that", until_ms=NOW_MS + 9)
 
 
@@ -87,7 +88,10 @@ def chosen(text: str, wish: dict[str, Any], *, rules: Rules | None = None, known
         ("a:limited", {"failover": False}, {}, "a"),
         ("a:slow", {"failover": False}, {}, "nobody"),
         ("a:limited", {"failover": False}, {"a": PAUSED}, "wait 9"),
+        ("", {}, {"a": PAUSED, "b": FULL, "c": PAUSED}, "wait None"),
         ("a:withheld", {}, {}, "a"),
+        ("a:withheld", {"failover": False}, {"a": PAUSED}, "b"),
+        ("a:limited a:withheld", {"failover": False}, {}, "a"),
         ("a:failed:broken", {}, {}, "b"),
         ("a:failed:limited b:limited c:limited", {}, {}, "b"),
         ("a:failed:broken b:failed:broken c:failed:broken", {}, {}, "nobody"),

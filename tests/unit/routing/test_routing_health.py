@@ -124,13 +124,33 @@ def test_a_429_cuts_the_cap_and_submits_that_go_well_raise_it_to_the_configured(
     assert (caps[-1], health.window) == (10, None)
 
 
-def test_the_cap_never_falls_below_one() -> None:
+@pytest.mark.parametrize("limits", [NO_LIMITS, Limits(max_in_flight=9)])
+def test_the_cap_never_falls_below_one(limits: Limits) -> None:
     health, now_ms = WELL, 0
     for _ in range(20):
-        health = noted(health, SUBMIT, Outcome.THROTTLED, now_ms=now_ms, in_flight=1)
+        health = noted(health, SUBMIT, Outcome.THROTTLED, now_ms=now_ms, in_flight=1, limits=limits)
         now_ms = health.throttled.until_ms
-        health = begun(health, NO_LIMITS, now_ms=now_ms)
-    assert cap_of(health, NO_LIMITS) == 1
+        health = begun(health, limits, now_ms=now_ms)
+    assert cap_of(health, limits) == 1
+
+
+def test_one_429_of_an_idle_account_does_not_take_its_slots_away() -> None:
+    limits = Limits(max_in_flight=50)
+    assert cap_of(noted(WELL, SUBMIT, Outcome.THROTTLED, now_ms=0, limits=limits), limits) == 35
+    assert cap_of(noted(WELL, SUBMIT, Outcome.THROTTLED, now_ms=0), NO_LIMITS) is None
+
+
+def test_without_a_configured_cap_that_of_a_429_is_over_once_twice_as_many_run() -> None:
+    health = noted(WELL, SUBMIT, Outcome.THROTTLED, now_ms=0, in_flight=10)
+    assert cap_of(health, NO_LIMITS) == int(10 * CUT)
+    caps = []
+    for now_ms in range(10_000, 10_300):
+        health = noted(health, SUBMIT, Outcome.FINE, now_ms=now_ms)
+        caps.append(cap_of(health, NO_LIMITS))
+    grown = [cap for cap in caps if cap is not None]
+    assert grown == sorted(grown)
+    assert (max(grown), caps[-1]) == (19, None)
+    assert health == WELL
 
 
 @pytest.mark.parametrize(
@@ -169,7 +189,7 @@ def test_after_a_pause_one_submit_tries_and_ends_it(outcome: Outcome, length_ms:
     tried = begun(paused, NO_LIMITS, now_ms=length_ms)
     assert isinstance(room(tried, NO_LIMITS, 0, now_ms=length_ms), Shut)
     well = noted(tried, SUBMIT, Outcome.FINE, now_ms=length_ms + 9)
-    assert replace(well, window=None) == WELL
+    assert replace(well, window=None, reached=0) == WELL
 
 
 def test_a_probe_that_was_not_sent_after_all_makes_room_for_another() -> None:

@@ -125,10 +125,11 @@ TABLE: list[tuple[dict[str, Any], Wish, str, Known, str, str]] = [
         "cheap:not_requested",
     ),
     ({}, {"policy": "cheapest"}, THREE, {"cheap": BUSY}, "cheap! fair dear", ""),
-    # Fastest: by what was measured, and by what is declared where too little was.
+    # Fastest: by what was measured; after those, by what is declared.
     ({}, {"policy": "fastest"}, THREE, {}, "dear fair cheap", ""),
     ({}, {"policy": "fastest"}, THREE, {"cheap": FAST}, "cheap dear fair", ""),
-    ({}, {"policy": "fastest"}, THREE, {"dear": SLOW}, "fair cheap dear", ""),
+    ({}, {"policy": "fastest"}, THREE, {"dear": SLOW}, "dear fair cheap", ""),
+    ({}, {"policy": "fastest"}, THREE, {"dear": SLOW, "cheap": FAST}, "cheap dear fair", ""),
     ({}, {"policy": "fastest"}, "fair/a fair/b", {"fair/b": FAST}, "fair/b fair/a", ""),
     ({}, {"policy": "fastest"}, "floor fair", {}, "floor fair", ""),
     # Weighted: who weighs nothing comes last; of the rest any order (drawn by the job's id).
