@@ -27,6 +27,7 @@ from gateway.worker.submit import DIED
 CHANGES = [f"{Point.RECORD_BEFORE_COMMIT}:{number}" for number in (1, 3, 6, 9)]
 """Intents, acceptances and ends, whichever come in that place."""
 SWEPT = [*Point, *CHANGES]
+SLOTS = {name: 2 if name == "runway" else 1 for name in PROVIDERS}
 
 
 @pytest.fixture(params=ENGINES)
@@ -107,6 +108,8 @@ async def test_a_death_at_any_place_pays_nothing_twice_and_loses_nothing(
             PROVIDERS__RUNWAY__POLL_SCALE="0.05",
             WEBHOOKS__ALLOW_HTTP="true",
             WEBHOOKS__ALLOWED_NETWORKS="127.0.0.1/32",
+            # As many slots as jobs: what a death leaves behind has the last one.
+            **{f"PROVIDERS__{name.upper()}__MAX_IN_FLIGHT": str(slots) for name, slots in SLOTS.items()},
             **database,
         )
         if at in LOST:
