@@ -7,7 +7,7 @@ would say so; one is enough, and what it says is known to the others before they
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
 from gateway.clock import Clock
@@ -38,7 +38,7 @@ class FirstCalls:
         self._heard_s[account] = self._clock.monotonic_s()
 
     @asynccontextmanager
-    async def turn(self, account: Account) -> AsyncIterator[None]:
+    async def turn(self, account: Account) -> AsyncGenerator[None]:
         """Wait for the first call, unless this is it, or there is none; then make a call inside.
 
         What it says of the account must be noted before this ends.
