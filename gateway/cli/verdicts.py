@@ -6,9 +6,11 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from enum import StrEnum
+from functools import partial
 from importlib.metadata import entry_points
 
 from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy.exc import DatabaseError
 
 from gateway.app import media_policy, open_upstream, receiver_policy
@@ -19,6 +21,7 @@ from gateway.registry import PROVIDERS_GROUP, Registry
 from gateway.service.accounts_needed import missing_accounts
 from gateway.settings import Loaded, Settings
 from gateway.settings.hosts import is_loopback
+from gateway.settings.keys import account_path
 from gateway.settings.load import DEFAULT
 from gateway.storage.attempts import count_needed
 from gateway.storage.keys import count_active
@@ -32,6 +35,8 @@ from gateway.upstream.calls import Calls
 from gateway.upstream.client import Client, Reply
 from providers.conformance.exchanges import load_exchanges
 from providers.conformance.verdict import check
+from providers.contract.errors import UnexpectedPayload
+from providers.contract.report import Cost, ModelAllowance
 
 SOUND_SQLITE = (3, 51, 3)
 """From here on a WAL that one connection resets while another commits is not damaged. The gateway checkpoints
@@ -166,8 +171,9 @@ async def check_credentials(settings: Settings, registry: Registry) -> list[Verd
     async with open_upstream() as http:
         calls = Calls(Client(http), SystemClock(), redact, _uncounted)
         for account in accounts:
-            verdict = _credential(account, await calls.probe(account))
-            verdicts.append(Verdict(verdict.area, verdict.name, verdict.mark, redact(verdict.text)))
+            reply = await calls.probe(account)
+            told = [_credential(account, reply), *_allowances(account, reply)]
+            verdicts += [replace(verdict, text=redact(verdict.text)) for verdict in told]
     return verdicts or [Verdict("credentials", "all", Mark.NOTE, "there is no account")]
 
 
@@ -175,11 +181,48 @@ def _uncounted(_provider: str, _operation: str, _outcome: str, _seconds: float) 
     """Count nothing: no metrics are served."""
 
 
-def _credential(account: UpstreamAccount, reply: Reply | None) -> Verdict:
-    spec = account.adapter.spec
+def _allowances(account: UpstreamAccount, reply: Reply | None) -> Iterator[Verdict]:
+    """Tell what the provider lets the account do, and where the settings let more runs begin than it."""
+    read, spec = account.adapter.parse_probe, account.adapter.spec
+    if read is None or reply is None or reply.response is None or not reply.response.successful:
+        return
+    try:
+        allowance = read(reply.response)
+    except UnexpectedPayload as error:
+        yield _of(account, "limits", Mark.NOTE, f"the answer cannot be read: {error}")
+        return
+    mark, told = Mark.OK, [] if allowance.balance is None else [_amount(allowance.balance)]
+    sold, most = {model.upstream for model in spec.models}, account.limits.max_in_flight
+    for model in allowance.models:
+        if model.model in sold:
+            told.append(f"{model.model}: {_allowed(model)}")
+            if model.at_once is not None and (most is None or most > model.at_once):
+                key = account_path(spec.name, account.name, "max_in_flight")
+                mark = Mark.NOTE
+                told.append(f"with {key} = {model.at_once} the others wait here, by turns")
+    if told:
+        yield _of(account, "limits", mark, "; ".join(told))
 
-    def verdict(mark: Mark, text: str) -> Verdict:
-        return Verdict("credentials", f"{spec.name} ({account.name})", mark, text)
+
+def _allowed(model: ModelAllowance) -> str:
+    figures = {"at once": model.at_once, "a day": model.per_day, "begun today": model.used_today}
+    return (
+        ", ".join(f"{figure} {what}" for what, figure in figures.items() if figure is not None) or "no limit"
+    )
+
+
+def _amount(balance: Cost) -> str:
+    if balance.micro_usd is not None:
+        return f"${balance.micro_usd / 1_000_000:,.2f}"
+    return f"{balance.credits or 0:,.0f} credits"
+
+
+def _of(account: UpstreamAccount, area: str, mark: Mark, text: str) -> Verdict:
+    return Verdict(area, f"{account.adapter.spec.name} ({account.name})", mark, text)
+
+
+def _credential(account: UpstreamAccount, reply: Reply | None) -> Verdict:
+    spec, verdict = account.adapter.spec, partial(_of, account, "credentials")
 
     if reply is None:
         return verdict(Mark.NOTE, f"{spec.title} has no free call; the first job will tell")

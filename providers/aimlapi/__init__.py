@@ -19,5 +19,6 @@ adapter = Adapter(
     parse_poll=wire.parse_poll,
     parse_failure=wire.parse_failure,
     build_probe=wire.build_probe,
+    parse_probe=wire.parse_probe,
     reconcile=reconcile,
 )

@@ -22,7 +22,7 @@ from providers.contract.reading import (
     urls_in,
     value_at,
 )
-from providers.contract.report import Cost, Failure, Observation, Submitted
+from providers.contract.report import Allowance, Cost, Failure, Observation, Submitted
 
 CLIENT_REQUEST_ID = "X-Client-Request-Id"
 #: docs.aimlapi.com, request tracing: any other value is dropped without a word.
@@ -85,6 +85,15 @@ def parse_failure(response: HttpResponse) -> Failure:
 def build_probe() -> HttpRequest:
     """GET /v2/billing: the balance in USD; billing-v2.json of the same documentation."""
     return HttpRequest(method="GET", path=("v2", "billing"))
+
+
+def parse_probe(response: HttpResponse) -> Allowance:
+    """Read `{current_balance, currency}`; billing-v2.json of the same documentation."""
+    billing = read_object(response)
+    balance = number_at(billing, "current_balance")
+    if balance is None or text_at(billing, "currency") != "USD":
+        return Allowance()
+    return Allowance(balance=Cost(micro_usd=round(balance * 1_000_000)))
 
 
 def _path(context: CallContext) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ paid job; an exception of another kind takes the worker's step down with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -22,7 +22,7 @@ from providers.contract.errors import UnexpectedPayload
 from providers.contract.exchange import HttpResponse
 from providers.contract.normalize import normalize
 from providers.contract.reading import is_ref
-from providers.contract.report import Failure, Observation, Submitted
+from providers.contract.report import Allowance, Failure, Observation, Submitted
 from providers.contract.status import JobStatus
 
 #: One finding says enough about a kind of damage; a reader that fails at one place fails at many.
@@ -80,6 +80,24 @@ def _problems(
         yield from _submit_problems(adapter, reply, damage)
     elif exchange.operation == "poll":
         yield from _poll_problems(adapter, reply, damage)
+    elif exchange.operation == "probe" and adapter.parse_probe is not None:
+        yield from _probe_problems(adapter.parse_probe, reply, damage)
+
+
+def _probe_problems(
+    read: Callable[[HttpResponse], Allowance], reply: HttpResponse, damage: Damage
+) -> Iterator[tuple[str, str]]:
+    try:
+        allowance = read(reply)
+    except UnexpectedPayload:
+        return
+    except Exception as error:  # noqa: BLE001  (that it may be any is what is checked)
+        yield _raised("parse_probe", error)
+        return
+    if damage.unreadable:
+        yield "unreadable", "parse_probe read what cannot be read; begin with reading.read_object"
+    elif not _typed(allowance, Allowance):
+        yield "types", "parse_probe returned something else than an Allowance of the declared types"
 
 
 def _submit_problems(adapter: Adapter, reply: HttpResponse, damage: Damage) -> Iterator[tuple[str, str]]:

@@ -23,6 +23,7 @@ from msgspec.structs import asdict
 from providers.contract.errors import ErrorCode
 from providers.contract.exchange import HttpResponse
 from providers.contract.motion import MotionRequest
+from providers.contract.report import ModelAllowance
 from providers.contract.status import JobStatus
 
 Operation = Literal["submit", "poll", "cancel", "probe", "reconcile", "callback"]
@@ -116,6 +117,13 @@ class ExpectedCost(Struct, frozen=True, forbid_unknown_fields=True):
     micro_usd: int | UnsetType | None = UNSET
 
 
+class ExpectedAllowance(Struct, frozen=True, forbid_unknown_fields=True):
+    """An `Allowance`; only the fields given are compared."""
+
+    balance: ExpectedCost | UnsetType | None = UNSET
+    models: list[ModelAllowance] | UnsetType = UNSET
+
+
 class ExpectedUpdate(Struct, frozen=True, forbid_unknown_fields=True):
     """A normalized `Update`; only the fields given are compared."""
 
@@ -142,7 +150,9 @@ class Expected(Struct, frozen=True, forbid_unknown_fields=True):
     cancelled: bool = False
     """A cancel's 2xx."""
     probed: bool = False
-    """A probe's 2xx."""
+    """A probe's 2xx that proves the key, and no more."""
+    allowance: ExpectedAllowance | UnsetType = UNSET
+    """What a probe's 2xx says of the account."""
     sightings: list[ExpectedSighting] | UnsetType = UNSET
     """What a reconcile returns, in this order."""
     named: str | UnsetType = UNSET
@@ -183,7 +193,7 @@ _EXPECTABLE: dict[str, frozenset[str]] = {
     "submit": frozenset({"submitted", "unreadable"}),
     "poll": frozenset({"update", "unreadable"}),
     "cancel": frozenset({"cancelled"}),
-    "probe": frozenset({"probed"}),
+    "probe": frozenset({"probed", "allowance", "unreadable"}),
     "reconcile": frozenset({"sightings", "unreadable"}),
     "callback": frozenset({"named", "unreadable"}),
 }

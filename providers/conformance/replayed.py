@@ -16,7 +16,7 @@ from providers.contract.adapter import Adapter, CallContext
 from providers.contract.errors import UnexpectedPayload
 from providers.contract.exchange import HttpRequest
 from providers.contract.normalize import classify, normalize
-from providers.contract.report import Sighting
+from providers.contract.report import Allowance, Sighting
 
 
 def check_replayed(adapter: Adapter, exchanges: Sequence[Exchange]) -> tuple[Finding, ...]:
@@ -127,7 +127,7 @@ def _reply_problems(adapter: Adapter, exchange: Exchange) -> Iterator[str]:
         failure = adapter.parse_failure(exchange.http)
         error = classify(adapter.spec, failure, http_status=exchange.http.status)
         yield from _differences(error, expect.error, "error")
-    elif exchange.operation in {"submit", "poll"}:
+    elif exchange.operation in {"submit", "poll"} or expect.allowance is not UNSET:
         yield from _read_problems(adapter, exchange)
     elif exchange.operation == "callback":
         yield from _callback_problems(adapter, exchange)
@@ -153,6 +153,8 @@ def _read_problems(adapter: Adapter, exchange: Exchange) -> Iterator[str]:
     try:
         if exchange.operation == "submit":
             got: Struct = adapter.parse_submit(exchange.http)
+        elif exchange.operation == "probe":
+            got = _parse_probe(adapter, exchange)
         else:
             got = normalize(adapter.spec, adapter.parse_poll(exchange.http))
     except UnexpectedPayload as error:
@@ -163,8 +165,16 @@ def _read_problems(adapter: Adapter, exchange: Exchange) -> Iterator[str]:
         yield f"the adapter reads {got!r} from a response that says nothing"
     elif expect.submitted is not UNSET:
         yield from _differences(got, expect.submitted, "submitted")
+    elif expect.allowance is not UNSET:
+        yield from _differences(got, expect.allowance, "allowance")
     elif expect.update is not UNSET:
         yield from _differences(got, expect.update, "update")
+
+
+def _parse_probe(adapter: Adapter, exchange: Exchange) -> Allowance:
+    if adapter.parse_probe is None:
+        raise LookupError("the adapter has no parse_probe")
+    return adapter.parse_probe(exchange.http)
 
 
 def _differences(got: object, wanted: Struct, where: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from providers.contract.exchange import HttpRequest, HttpResponse
 from providers.contract.motion import MotionRequest
-from providers.contract.report import Failure, Observation, Sighting, Submitted
+from providers.contract.report import Allowance, Failure, Observation, Sighting, Submitted
 from providers.contract.spec import ModelSpec, Spec
 
 
@@ -76,6 +76,8 @@ class Adapter(Struct, frozen=True, kw_only=True):
     build_cancel: Callable[[CallContext], HttpRequest] | None = None
     build_probe: Callable[[], HttpRequest] | None = None
     """A free call that proves the key."""
+    parse_probe: Callable[[HttpResponse], Allowance] | None = None
+    """Reads a 2xx answer to it, where that says what the account has and may do."""
     reconcile: Callable[[CallContext, Sought], Reconcile] | None = None
     """Looks for a submission whose outcome is unknown. Seeing nothing is no proof that nothing runs."""
     parse_callback: Callable[[Mapping[str, str], bytes], str] | None = None

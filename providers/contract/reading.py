@@ -115,6 +115,12 @@ def number_at(document: object, *path: str | int) -> float | None:
     return float(value)
 
 
+def count_at(document: object, *path: str | int) -> int | None:
+    """Return a whole number of 0 or more, or None."""
+    number = number_at(document, *path)
+    return int(number) if number is not None and number >= 0 and number.is_integer() else None
+
+
 def instant_at(document: object, *path: str | int) -> int | None:
     """Return an RFC 3339 instant as milliseconds since 1970 (UTC), or None; without an offset it is UTC."""
     text = text_at(document, *path)

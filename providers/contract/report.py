@@ -42,6 +42,24 @@ class Observation(Struct, frozen=True, kw_only=True):
     cost: Cost | None = None
 
 
+class ModelAllowance(Struct, frozen=True, kw_only=True):
+    """What an account may do with one model; None where the provider does not say."""
+
+    model: str
+    """In the provider's words."""
+    at_once: int | None = None
+    """Runs at the same time."""
+    per_day: int | None = None
+    used_today: int | None = None
+
+
+class Allowance(Struct, frozen=True, kw_only=True):
+    """What the provider says of the account that asks; empty where it only proves the key."""
+
+    balance: Cost | None = None
+    models: tuple[ModelAllowance, ...] = ()
+
+
 class Sighting(Struct, frozen=True, kw_only=True):
     """A run at the provider that may be a submission whose outcome is unknown: facts, no verdict."""
 

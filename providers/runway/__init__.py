@@ -17,4 +17,5 @@ adapter = Adapter(
     parse_failure=wire.parse_failure,
     build_cancel=wire.build_cancel,
     build_probe=wire.build_probe,
+    parse_probe=wire.parse_probe,
 )

@@ -7,6 +7,8 @@ from providers.contract.exchange import HttpRequest, HttpResponse
 from providers.contract.mapping import build_body
 from providers.contract.motion import MotionRequest
 from providers.contract.reading import (
+    count_at,
+    is_object,
     list_at,
     message_of,
     number_at,
@@ -18,7 +20,7 @@ from providers.contract.reading import (
     urls_in,
     value_at,
 )
-from providers.contract.report import Cost, Failure, Observation, Submitted
+from providers.contract.report import Allowance, Cost, Failure, ModelAllowance, Observation, Submitted
 
 
 def build_submit(request: MotionRequest, context: CallContext) -> HttpRequest:
@@ -67,6 +69,24 @@ def build_cancel(context: CallContext) -> HttpRequest:
 def build_probe() -> HttpRequest:
     """GET /v1/organization: free and without side effects."""
     return HttpRequest(method="GET", path=("v1", "organization"))
+
+
+def parse_probe(response: HttpResponse) -> Allowance:
+    """Read the balance and, for each model, what the tier allows and was used in the last 24 hours."""
+    organization = read_object(response)
+    allowed = value_at(organization, "tier", "models")
+    return Allowance(
+        balance=_cost(number_at(organization, "creditBalance")),
+        models=tuple(
+            ModelAllowance(
+                model=model,
+                at_once=count_at(organization, "tier", "models", model, "maxConcurrentGenerations"),
+                per_day=count_at(organization, "tier", "models", model, "maxDailyGenerations"),
+                used_today=count_at(organization, "usage", "models", model, "dailyGenerations"),
+            )
+            for model in (sorted(allowed) if is_object(allowed) else ())
+        ),
+    )
 
 
 def _issue(issue: object) -> str:

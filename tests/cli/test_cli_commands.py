@@ -141,6 +141,10 @@ def test_check_tells_good_keys_from_refused_ones_and_from_silence(tmp_path: Path
     checks = {(one["area"], one["name"]): one for one in document["checks"]}
     assert document["ok"] is False
     assert checks["credentials", "runway (default)"]["mark"] == "ok"
+    limits = checks["limits", "runway (default)"]
+    assert limits["mark"] == "note"
+    assert "credits; act_two: 3 at once, 500 a day, 0 begun today" in limits["text"]
+    assert "with providers.runway.accounts.default.max_in_flight = 3" in limits["text"]
     assert checks["credentials", "aimlapi (default)"]["mark"] == "finding"
     assert "the key is refused (401" in checks["credentials", "aimlapi (default)"]["text"]
     assert all(checks["conformance", name]["mark"] == "ok" for name in load_adapters().adapters)
