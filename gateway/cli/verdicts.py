@@ -25,7 +25,7 @@ from gateway.settings.keys import account_path
 from gateway.settings.load import DEFAULT
 from gateway.storage.attempts import count_needed
 from gateway.storage.keys import count_active
-from gateway.storage.postgres import open_server
+from gateway.storage.postgres_line import open_server
 from gateway.storage.schema import SchemaState
 from gateway.storage.sqlite import open_engine
 from gateway.storage.store import check_key, database_path, exists, inspect_store

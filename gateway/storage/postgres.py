@@ -12,21 +12,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import queue
-import socket
 import threading
 import time
 from typing import Any, Final, TypeVar
 
-import psycopg
-from sqlalchemy import Connection, Engine, NullPool, create_engine, event
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from gateway.clock import Clock
 from gateway.errors import OutcomeUnknown, StorageUnavailable
 from gateway.storage.engine import OnCommit, Operation
+from gateway.storage.postgres_line import Line, first_line, open_server
 from gateway.storage.server_clock import Sample, ServerClock
 from gateway.telemetry import get_logger
 
@@ -41,26 +38,8 @@ DEADLINE_S: Final = 10.0
 network swallows everything."""
 CONFLICT_TRIES: Final = 3
 WATCH_S: Final = 2.0
-FIRST_PAUSE_S: Final = 0.2
-LONGEST_PAUSE_S: Final = 5.0
 LAST_WORDS_S: Final = 1.0
 """How long `close` waits for a thread beyond its operation's deadline."""
-
-SESSION: Final = {
-    "statement_timeout": "5s",
-    "lock_timeout": "2s",
-    "idle_in_transaction_session_timeout": "10s",
-}
-"""What keeps one stuck statement, lock or process from holding up the rest."""
-NETWORK: Final = {
-    "connect_timeout": 5,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
-    "application_name": "motion-gateway",
-}
-"""libpq's names: seconds, but for tcp_user_timeout, which is milliseconds."""
 
 # Classes and codes of appendix A of PostgreSQL's manual.
 _CONFLICTS: Final = ("40001", "40P01")
@@ -68,47 +47,6 @@ _UNAVAILABLE: Final = ("53", "55P03", "57", "58", "XX")
 _GONE: Final = ("08", "57P", "25006")
 """This connection is of no use any more: broken, shut down, or to what is a standby by now. A server that is
 stopped at once says so wherever a backend stands, also after its commit was written."""
-
-
-def server_url(database: str) -> URL:
-    """Return the URL under which SQLAlchemy reaches what the setting `database` names."""
-    return make_url(database).set(drivername="postgresql+psycopg")
-
-
-def open_server(database: str, *, session: dict[str, str] = SESSION) -> Engine:
-    """Return an engine whose connections are set up for this program.
-
-    Args:
-        database: the setting: `postgresql://...`.
-        session: settings of each session.
-    """
-    engine = create_engine(
-        server_url(database),
-        poolclass=NullPool,
-        isolation_level="READ COMMITTED",
-        connect_args=dict(NETWORK),
-        hide_parameters=True,  # what a statement is told may be somebody's secret, and errors are logged
-    )
-
-    def connect(dialect: Any, _record: object, arguments: Any, named: Any) -> Any:
-        raw = dialect.connect(*arguments, **named)
-        line: _Line | None = getattr(_opening, "line", None)
-        if line is not None:
-            line.opened(raw)  # before anything is said on it: that, too, must not take for ever
-        return raw
-
-    def set_up(connection: Any, _record: object) -> None:
-        # One round trip, and no `options` in the URL, which PgBouncer refuses.
-        connection.execute("; ".join(f"SET {name} = '{value}'" for name, value in session.items()))
-        connection.commit()
-
-    event.listen(engine, "do_connect", connect)
-    event.listen(engine, "connect", set_up)
-    return engine
-
-
-_opening = threading.local()
-"""`line`: the one that this thread opens just now."""
 
 
 class PostgresDatabase:
@@ -139,11 +77,11 @@ class PostgresDatabase:
         self.trouble: str | None = None
         """Why the server could not be reached when last looked for; None when it could."""
         reading = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        self._line = _Line(reading)
+        self._line = Line(reading)
         self._look()
         lanes = [
-            *((self._queue, _Line(self._engine), True) for _ in range(WRITERS)),
-            *((self._questions, _Line(reading), False) for _ in range(READERS)),
+            *((self._queue, Line(self._engine), True) for _ in range(WRITERS)),
+            *((self._questions, Line(reading), False) for _ in range(READERS)),
         ]
         self._lines = [self._line, *(line for _, line, _ in lanes)]
         self._threads = [
@@ -208,7 +146,7 @@ class PostgresDatabase:
     def _carry_out_all(
         self,
         errands: queue.SimpleQueue[_Errand | None],
-        line: _Line,
+        line: Line,
         writes: bool,  # noqa: FBT001  (called by the thread, by position)
     ) -> None:
         while (errand := errands.get()) is not None:
@@ -264,75 +202,6 @@ class PostgresDatabase:
             cut.cancel()
 
 
-class _Line:
-    """One thread's connection, opened when it is needed, and not too often while the server is away."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._connection: Connection | None = None
-        self._raw: Any = None
-        self._cut = False
-        self._pause_s = FIRST_PAUSE_S
-        self._not_before_s = 0.0
-        self._reason = ""
-
-    def open(self) -> Connection:
-        """Return the connection.
-
-        Raises:
-            StorageUnavailable: the server cannot be reached.
-        """
-        if self._connection is not None:
-            return self._connection
-        if time.monotonic() < self._not_before_s:
-            raise StorageUnavailable(self._reason)
-        _opening.line = self
-        try:
-            self._connection = self._engine.connect()
-        except DBAPIError as error:
-            self._raw = None
-            said = "it took too long to connect" if self._cut else _first_line(error)
-            self._reason = f"the PostgreSQL server cannot be reached: {said}"
-            self._not_before_s = time.monotonic() + self._pause_s
-            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
-            raise StorageUnavailable(self._reason) from error
-        finally:
-            _opening.line = None
-        self._pause_s, self._not_before_s = FIRST_PAUSE_S, 0.0
-        return self._connection
-
-    def opened(self, raw: Any) -> None:
-        """Be told of the driver's connection as soon as there is one: what is said on it can be cut."""
-        self._raw = raw
-        if self._cut:  # while it was being made
-            self.cut()
-
-    def renew(self) -> None:
-        """Begin with a connection that nobody has cut."""
-        if self._cut:
-            self.close()
-            self._cut = False
-
-    def close(self) -> None:
-        """Let go of the connection; the next `open` makes a new one."""
-        connection, self._connection, self._raw = self._connection, None, None
-        if connection is not None:
-            with contextlib.suppress(Exception):  # it may be broken, which is why it is let go
-                connection.invalidate()
-            with contextlib.suppress(Exception):
-                connection.close()
-
-    def cut(self) -> None:
-        """Break the connection from another thread, so that the one that waits on it wakes."""
-        self._cut = True
-        raw = self._raw
-        if raw is None or raw.closed:
-            return
-        # Closed meanwhile: then nothing waits on it any more.
-        with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(raw.fileno())) as same:
-            same.shutdown(socket.SHUT_RDWR)
-
-
 class _Errand:
     """One operation on its way through a thread.
 
@@ -354,9 +223,9 @@ class _Errand:
         self.future: asyncio.Future[Any] = loop.create_future()
         self._lock = threading.Lock()
         self._state = "waiting"
-        self._line: _Line | None = None
+        self._line: Line | None = None
 
-    def begin(self, line: _Line) -> bool:
+    def begin(self, line: Line) -> bool:
         """Take it up; False when its time is over, of which its waiter hears by `abandon`."""
         with self._lock:
             if self._state != "waiting" or time.monotonic() >= self._until_s:
@@ -392,7 +261,7 @@ class _Errand:
             self.loop.call_soon_threadsafe(tell)
 
 
-def _carry_out(line: _Line, operation: Operation[T], *, writes: bool) -> T:
+def _carry_out(line: Line, operation: Operation[T], *, writes: bool) -> T:
     """Run one transaction; conflicts are tried again as a whole."""
     for tries in range(1, CONFLICT_TRIES + 1):
         connection = line.open()
@@ -409,16 +278,16 @@ def _carry_out(line: _Line, operation: Operation[T], *, writes: bool) -> T:
             code = _code(error)
             if error.connection_invalidated or code is None or code.startswith(_GONE):
                 line.close()
-                said = _first_line(error)
+                said = first_line(error)
                 if committing and writes:
                     raise OutcomeUnknown(f"the connection to PostgreSQL broke in a commit: {said}") from error
                 raise StorageUnavailable(f"the connection to PostgreSQL broke: {said}") from error
             _roll_back(line, transaction)
             if code in _CONFLICTS and tries < CONFLICT_TRIES:
-                _log.warning("storage.conflict", code=code, error=_first_line(error), tries=tries)
+                _log.warning("storage.conflict", code=code, error=first_line(error), tries=tries)
                 continue
             if code in _CONFLICTS or code.startswith(_UNAVAILABLE):
-                raise StorageUnavailable(f"PostgreSQL refuses just now: {_first_line(error)}") from error
+                raise StorageUnavailable(f"PostgreSQL refuses just now: {first_line(error)}") from error
             raise
         except BaseException:
             _roll_back(line, transaction)
@@ -428,7 +297,7 @@ def _carry_out(line: _Line, operation: Operation[T], *, writes: bool) -> T:
     raise AssertionError("unreachable")
 
 
-def _roll_back(line: _Line, transaction: Any) -> None:
+def _roll_back(line: Line, transaction: Any) -> None:
     try:
         transaction.rollback()
     except DBAPIError:
@@ -439,8 +308,3 @@ def _code(error: DBAPIError) -> str | None:
     """SQLSTATE of what the server said; None when it said nothing."""
     code = getattr(error.orig, "sqlstate", None)
     return code if isinstance(code, str) else None
-
-
-def _first_line(error: DBAPIError) -> str:
-    # The first line alone: the rest repeats the statement, and may hold values.
-    return str(error.orig).strip().partition("\n")[0] or type(error.orig).__name__

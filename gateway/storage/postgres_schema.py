@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from gateway.errors import StorageUnavailable
 from gateway.storage.canary import hold_against
-from gateway.storage.postgres import SESSION, open_server
+from gateway.storage.postgres_line import SESSION, open_server
 from gateway.storage.schema import SchemaState, inspect_schema, migrate
 from gateway.storage.sealing import Sealer
 

@@ -14,7 +14,7 @@ from gateway.jobs.job import Attempt, AttemptState, JobRequest, JobState
 from gateway.jobs.spend import Money, book, day_of
 from gateway.jobs.transitions import ENDED, TaskKind
 from gateway.storage import tables
-from gateway.storage.postgres import open_server
+from gateway.storage.postgres_line import open_server
 from gateway.storage.sqlite import open_engine
 from providers.contract.errors import FINAL
 

@@ -31,7 +31,8 @@ from gateway.clock import SystemClock
 from gateway.errors import OutcomeUnknown, SchemaRefused, StorageUnavailable
 from gateway.settings import Secret, Settings
 from gateway.storage.engine import Operation
-from gateway.storage.postgres import WRITERS, PostgresDatabase, open_server
+from gateway.storage.postgres import WRITERS, PostgresDatabase
+from gateway.storage.postgres_line import open_server
 from gateway.storage.postgres_schema import inspect_server, migrate_server
 from gateway.storage.store import open_store
 from gateway.storage.tables import jobs
