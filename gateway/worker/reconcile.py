@@ -124,7 +124,9 @@ class Reconcile:
         search = _Search(task, attempt, account, sought)
         async with tools.healths.first_calls.turn(account.id):
             looked = await tools.calls.reconcile(account, model, attempt, sought)
-            if isinstance(looked.outcome, Trouble) and looked.outcome.error.code is ErrorCode.UNAUTHORIZED:
+            if isinstance(looked.outcome, Sighted):
+                tools.healths.first_calls.heard(account.id)
+            elif looked.outcome.error.code is ErrorCode.UNAUTHORIZED:
                 await note(tools, account, Operation.POLL, looked.outcome)
         reach(Point.RECONCILE_AFTER_RESPONSE)
         match looked.outcome:

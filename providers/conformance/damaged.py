@@ -6,7 +6,8 @@ paid job; an exception of another kind takes the worker's step down with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -24,6 +25,8 @@ from providers.contract.normalize import normalize
 from providers.contract.reading import is_ref
 from providers.contract.report import Allowance, Failure, Observation, Submitted
 from providers.contract.status import JobStatus
+
+R = TypeVar("R")
 
 #: One finding says enough about a kind of damage; a reader that fails at one place fails at many.
 _MOST_FINDINGS = 5
@@ -81,56 +84,44 @@ def _problems(
     elif exchange.operation == "poll":
         yield from _poll_problems(adapter, reply, damage)
     elif exchange.operation == "probe" and adapter.parse_probe is not None:
-        yield from _probe_problems(adapter.parse_probe, reply, damage)
+        yield from _read(adapter.parse_probe, Allowance, reply, damage, "parse_probe")
 
 
-def _probe_problems(
-    read: Callable[[HttpResponse], Allowance], reply: HttpResponse, damage: Damage
-) -> Iterator[tuple[str, str]]:
+def _read(
+    read: Callable[[HttpResponse], R], kind: type[R], reply: HttpResponse, damage: Damage, name: str
+) -> Generator[tuple[str, str], None, R | None]:
+    """Read a broken reply, yield what is wrong with that, and return the report where there may be one."""
     try:
-        allowance = read(reply)
+        report = read(reply)
     except UnexpectedPayload:
-        return
+        return None
     except Exception as error:  # noqa: BLE001  (that it may be any is what is checked)
-        yield _raised("parse_probe", error)
-        return
+        problem = f"{name} raised {type(error).__name__}; only UnexpectedPayload may leave a reader"
+        yield "raises", problem
+        return None
     if damage.unreadable:
-        yield "unreadable", "parse_probe read what cannot be read; begin with reading.read_object"
-    elif not _typed(allowance, Allowance):
-        yield "types", "parse_probe returned something else than an Allowance of the declared types"
+        yield "unreadable", f"{name} read what cannot be read; begin with reading.read_object"
+        return None
+    if not _typed(report, kind):
+        article = "an" if kind.__name__[0] in "AEIO" else "a"
+        yield "types", f"{name} returned something else than {article} {kind.__name__} of the declared types"
+        return None
+    return report
 
 
 def _submit_problems(adapter: Adapter, reply: HttpResponse, damage: Damage) -> Iterator[tuple[str, str]]:
-    try:
-        submitted = adapter.parse_submit(reply)
-    except UnexpectedPayload:
+    submitted = yield from _read(adapter.parse_submit, Submitted, reply, damage, "parse_submit")
+    if submitted is None:
         return
-    except Exception as error:  # noqa: BLE001  (that it may be any is what is checked)
-        yield _raised("parse_submit", error)
-        return
-    if damage.unreadable:
-        yield "unreadable", "parse_submit read what cannot be read; begin with reading.read_object"
-    elif not _typed(submitted, Submitted):
-        yield "types", "parse_submit returned something else than a Submitted of the declared types"
-    elif not is_ref(submitted.ref):
+    if not is_ref(submitted.ref):
         yield "refs", "parse_submit returned a text that cannot be a ref; use reading.ref_at"
     elif submitted.ref not in stated(reply):
         yield "refs", f"parse_submit returned the ref {submitted.ref[:40]!r}, which the reply does not hold"
 
 
 def _poll_problems(adapter: Adapter, reply: HttpResponse, damage: Damage) -> Iterator[tuple[str, str]]:
-    try:
-        seen = adapter.parse_poll(reply)
-    except UnexpectedPayload:
-        return
-    except Exception as error:  # noqa: BLE001  (that it may be any is what is checked)
-        yield _raised("parse_poll", error)
-        return
-    if damage.unreadable:
-        yield "unreadable", "parse_poll read what cannot be read; begin with reading.read_object"
-        return
-    if not _typed(seen, Observation):
-        yield "types", "parse_poll returned something else than an Observation of the declared types"
+    seen = yield from _read(adapter.parse_poll, Observation, reply, damage, "parse_poll")
+    if seen is None:
         return
     update = normalize(adapter.spec, seen)
     if update.status is JobStatus.SUCCEEDED and not (update.outputs and stated(reply) >= {*update.outputs}):
@@ -175,7 +166,3 @@ def _typed(report: object, kind: type) -> bool:
     except (msgspec.ValidationError, TypeError):
         return False
     return isinstance(report, kind)
-
-
-def _raised(reader: str, error: Exception) -> tuple[str, str]:
-    return "raises", f"{reader} raised {type(error).__name__}; only UnexpectedPayload may leave a reader"

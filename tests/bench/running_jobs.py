@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from seed import insert
 from sqlalchemy import Connection
 
 from gateway.clock import SystemClock
@@ -12,9 +13,6 @@ from gateway.ids import ATTEMPT, JOB, Ids
 from gateway.jobs.job import Attempt, AttemptState, Job, JobRequest, JobState
 from gateway.jobs.transitions import TaskKind
 from gateway.settings import Settings
-from gateway.storage import attempts as attempt_rows
-from gateway.storage import events as event_rows
-from gateway.storage import jobs as job_rows
 from gateway.storage import tasks as task_rows
 from gateway.storage.store import open_store
 from providers.contract.motion import Character, CharacterType, Reference
@@ -98,13 +96,5 @@ def _attempt(attempt_id: str, job: Job, ref: str) -> Attempt:
 def _insert(
     connection: Connection, jobs: list[Job], attempts: list[Attempt], due: list[tuple[TaskKind, str, int]]
 ) -> None:
-    rows = [job_rows.row_of(job, idempotency_key=None, fingerprint="0" * 64) for job in jobs]
-    events = [
-        {"job_id": job.id, "sequence": 1, "at_ms": job.created_at_ms, "type": "job.accepted", "data": "{}"}
-        for job in jobs
-    ]
-    job_rows.insert_many(connection, rows)
-    event_rows.insert_many(connection, events)
-    for attempt in attempts:
-        attempt_rows.insert_one(connection, attempt)
+    insert(connection, jobs, attempts)
     task_rows.insert_many(connection, due)

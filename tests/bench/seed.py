@@ -34,7 +34,7 @@ async def seed(path: Path, count: int, told: Callable[[int], None]) -> tuple[str
     for start in range(0, count, BATCH):
         jobs = [_job(ids.new(JOB), clock.now_ms()) for _ in range(min(BATCH, count - start))]
         attempts = [_attempt(ids.new(ATTEMPT), job) for job in jobs]
-        await store.database.write(partial(_insert, jobs=jobs, attempts=attempts))
+        await store.database.write(partial(insert, jobs=jobs, attempts=attempts))
         made += [job.id for job in jobs]
         told(len(made))
     await store.database.close()
@@ -90,7 +90,8 @@ def _attempt(attempt_id: str, job: Job) -> Attempt:
     )
 
 
-def _insert(connection: Connection, jobs: list[Job], attempts: list[Attempt]) -> None:
+def insert(connection: Connection, jobs: list[Job], attempts: list[Attempt]) -> None:
+    """Store jobs as if they had been accepted, each under a key of its own, with their attempts."""
     rows = [job_rows.row_of(job, idempotency_key=f"seed-{job.id}", fingerprint="0" * 64) for job in jobs]
     events = [
         {"job_id": job.id, "sequence": 1, "at_ms": job.created_at_ms, "type": "job.accepted", "data": "{}"}
