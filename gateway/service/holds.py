@@ -25,7 +25,7 @@ from gateway.service.record import JobUnknown, Record, Recorded, Verdict, Weigh
 from gateway.storage import attempts as attempt_rows
 from gateway.storage import jobs as job_rows
 from gateway.storage.engine import Database
-from gateway.storage.exchanges import Exchange
+from gateway.storage.exchanges import Exchange, exchange_of
 from gateway.storage.readable import load_readable
 from gateway.upstream.accounts import Accounts
 from gateway.upstream.calls import Called, Calls
@@ -183,18 +183,7 @@ class Holds:
             asked_s = retry_after_s(called.outcome.retry_after, now_ms=self._clock.now_ms())
             detail = f"{attempt.provider} could not be asked: {called.outcome.error.message}"
             raise _unreachable(detail, round(asked_s or ASK_AGAIN_S))
-        spoken = called.spoken
-        return Exchange(
-            job_id=job.id,
-            attempt_id=attempt.id,
-            operation=spoken.operation,
-            at_ms=spoken.at_ms,
-            duration_ms=spoken.duration_ms,
-            outcome=spoken.outcome,
-            request=spoken.request,
-            status=spoken.status,
-            response=spoken.response,
-        )
+        return exchange_of(job.id, attempt.id, called.spoken)
 
 
 def _load_held(connection: Connection) -> list[HeldJob]:

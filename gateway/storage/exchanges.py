@@ -6,6 +6,7 @@ from msgspec import Struct
 from sqlalchemy import Connection, bindparam, insert, select
 
 from gateway.storage.tables import exchanges
+from gateway.upstream.calls import Spoken
 
 
 class Exchange(Struct, frozen=True, kw_only=True):
@@ -24,6 +25,21 @@ class Exchange(Struct, frozen=True, kw_only=True):
     """None when there was no answer."""
     response: str
     """The body's beginning, or what went wrong."""
+
+
+def exchange_of(job_id: str, attempt_id: str, spoken: Spoken) -> Exchange:
+    """Write down what was said."""
+    return Exchange(
+        job_id=job_id,
+        attempt_id=attempt_id,
+        operation=spoken.operation,
+        at_ms=spoken.at_ms,
+        duration_ms=spoken.duration_ms,
+        outcome=spoken.outcome,
+        request=spoken.request,
+        status=spoken.status,
+        response=spoken.response,
+    )
 
 
 _INSERT = insert(exchanges)

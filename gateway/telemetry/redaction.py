@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
 from typing import Final, cast
 from urllib.parse import quote
@@ -52,8 +52,13 @@ _FORMS: Final = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-# Every form has one of these in it; most logged texts have none, and are left alone.
-_HINT: Final = re.compile(r"[=\\\"]|://|earer|EARER|asic|ASIC|k-|K-|whs|WHS|mgk_|MGK_|key_|KEY_")
+# Every form has one of these in it, in lower case. Most texts have none, and to look for these is a hundred
+# times faster than to look for the forms.
+_HINTS: Final = (
+    "http", "ws:", "wss:", "ftp:", "postgres", "bearer", "basic", "sk-", "rk-", "pk-", "whs", "mgk_", "key",
+    "signature", "credential", "policy=", "sig=", "token", "jwt", "secret", "passw", "authorization",
+    "cookie",
+)  # fmt: skip
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:(?:\\?/){2})(?:[^/?#]*@)?([^?#]*)")
 
 
@@ -70,22 +75,24 @@ def redact_url(url: str) -> str:
 
 def redact(text: str) -> str:
     """Return a text with everything masked that has a secret's form; URLs lose their queries."""
-    return _FORMS.sub(_masked, text) if _HINT.search(text) else text
+    lower = text.lower()
+    return _FORMS.sub(_masked, text) if any(hint in lower for hint in _HINTS) else text
 
 
-def redact_exchange_body(body: bytes, redactor: Redactor | None = None) -> str:
+def redact_exchange_body(body: bytes, take_out: Callable[[str], str] = redact) -> str:
     """Return the beginning of a request's or response's body, as text that may be stored and shown.
 
     Args:
         body: as it went over the wire, of any size.
-        redactor: knows the loaded secrets.
+        take_out: takes secrets out of a text; a `Redactor`'s knows those that were loaded.
 
     Returns:
         At most 4,096 characters; if there was more, a last line says how many bytes there were.
     """
     # Looked at in twice the length: a secret across the cut would not be recognized by its first half.
     window = body[: 8 * BODY_CHARACTERS].decode("utf-8", "replace")[: 2 * BODY_CHARACTERS]
-    text = (redactor or _PLAIN).text(window.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+    # NUL is the one character that a text column of PostgreSQL refuses.
+    text = take_out(window.replace("\0", "\N{REPLACEMENT CHARACTER}"))
     whole = len(text) <= BODY_CHARACTERS and len(window.encode("utf-8", "replace")) >= len(body)
     return text if whole else f"{text[:BODY_CHARACTERS]}\n[cut; {len(body)} bytes in all]"
 
@@ -174,6 +181,3 @@ def _masked(found: re.Match[str]) -> str:
     if kind == "field":
         return f'{found["field"]}"{MASK}"'
     return f"{found[kind]}{MASK}" if kind else MASK
-
-
-_PLAIN: Final = Redactor()

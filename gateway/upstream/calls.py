@@ -12,6 +12,7 @@ from gateway.clock import Clock
 from gateway.crash_points import Point, reach
 from gateway.jobs.job import Attempt
 from gateway.net import BeforeSend
+from gateway.telemetry import redact_exchange_body
 from gateway.upstream import classify
 from gateway.upstream.accounts import UpstreamAccount
 from gateway.upstream.client import Client, Reply
@@ -23,20 +24,44 @@ from providers.contract.spec import ModelSpec
 
 R = TypeVar("R")
 
-STORED_CHARACTERS = 4096
-READ_BYTES = 65_536  # looked at for secrets before the cut, so that none is cut in two and missed
-
 
 class Spoken(Struct, frozen=True, kw_only=True):
-    """What was said, for the timeline; redacted and cut."""
+    """What was said, for the timeline."""
 
     operation: str
     at_ms: int
     duration_ms: int
     outcome: str
-    request: str
     status: int | None
-    response: str
+    said: _Said
+
+    @property
+    def request(self) -> str:
+        """Method, target and body; redacted and cut."""
+        return self.said.request()
+
+    @property
+    def response(self) -> str:
+        """The body's beginning, or what went wrong; redacted and cut."""
+        return self.said.response()
+
+
+class _Said:
+    """Both sides of a call as they were; redacted when somebody wants them, since most are never kept."""
+
+    __slots__ = ("_answer", "_redact", "_wire")
+
+    def __init__(self, wire: HttpRequest, answer: bytes, redact: Callable[[str], str]) -> None:
+        self._wire = wire
+        self._answer = answer
+        self._redact = redact
+
+    def request(self) -> str:
+        body = "" if self._wire.json is None else "\n" + msgspec.json.encode(self._wire.json).decode()
+        return redact_exchange_body(f"{self._wire.method} {self._wire.target}{body}".encode(), self._redact)
+
+    def response(self) -> str:
+        return redact_exchange_body(self._answer, self._redact)
 
 
 class Called(Struct, Generic[R], frozen=True):
@@ -221,23 +246,16 @@ class Calls:
     def _called(self, operation: str, account: UpstreamAccount, sent: _Sent, outcome: R) -> Called[R]:
         word, reply = _word(outcome), sent.reply
         self._on_call(account.adapter.spec.name, operation, word, reply.duration_s)
-        body = "" if sent.wire.json is None else "\n" + msgspec.json.encode(sent.wire.json).decode()
         raw = reply.failure.encode() if reply.response is None else reply.response.body
-        # NUL is the one character that a text column of PostgreSQL refuses.
-        answer = raw[:READ_BYTES].decode("utf-8", "replace").replace("\x00", "\ufffd")
         spoken = Spoken(
             operation=operation,
             at_ms=sent.at_ms,
             duration_ms=round(reply.duration_s * 1000),
             outcome=word,
-            request=self._kept(sent, f"{sent.wire.method} {sent.wire.target}{body}"),
             status=None if reply.response is None else reply.response.status,
-            response=self._kept(sent, answer),
+            said=_Said(sent.wire, raw, lambda text: self._redact(_without(sent.callback, text))),
         )
         return Called(outcome, spoken)
-
-    def _kept(self, sent: _Sent, text: str) -> str:
-        return self._redact(_without(sent.callback, text))[:STORED_CHARACTERS]
 
 
 def _context(model: ModelSpec, attempt: Attempt, callback: Callback | None = None) -> CallContext:

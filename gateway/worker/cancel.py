@@ -26,14 +26,14 @@ from gateway.routing import pacing
 from gateway.routing.health import Operation
 from gateway.service.dispatch import JobTask
 from gateway.service.record import Decide
-from gateway.storage.exchanges import Exchange
+from gateway.storage.exchanges import Exchange, exchange_of
 from gateway.storage.tasks import Due
 from gateway.telemetry import get_logger
 from gateway.upstream.accounts import UpstreamAccount
 from gateway.upstream.classify import Cancelling, Done, Missing, Seen, Trouble, Withheld
 from gateway.upstream.classify import Poll as Polled
 from gateway.worker.poll import LOST_AFTER_MS
-from gateway.worker.tools import Tools, exchange, note, nothing, on_attempt, persist
+from gateway.worker.tools import Tools, note, nothing, on_attempt, persist
 from providers.contract.errors import ErrorCode, UpstreamError
 from providers.contract.spec import CancelSpec, ModelSpec
 
@@ -89,7 +89,7 @@ class Cancel:
     ) -> bool:
         """Look first; True when the task is closed by what was seen."""
         called = await self._tools.calls.poll(account, model, attempt)
-        said = exchange(task.job.id, attempt.id, called.spoken)
+        said = exchange_of(task.job.id, attempt.id, called.spoken)
         outcome: Polled = called.outcome
         await note(self._tools, account, Operation.POLL, outcome)
         if isinstance(outcome, Trouble):
@@ -136,7 +136,7 @@ class Cancel:
             await self._leave(task, attempt, account, None)
             return
         reach(Point.CANCEL_AFTER_RESPONSE)
-        said = exchange(task.job.id, attempt.id, called.spoken)
+        said = exchange_of(task.job.id, attempt.id, called.spoken)
         outcome: Cancelling = called.outcome
         await note(self._tools, account, Operation.CANCEL, outcome)
         match outcome:

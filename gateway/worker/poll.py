@@ -11,6 +11,7 @@ provider says how it ended and what it cost, or until it cannot be running any m
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -25,13 +26,13 @@ from gateway.routing.health import Operation, Shut
 from gateway.routing.routes import JobRoutes
 from gateway.service.dispatch import JobTask
 from gateway.service.record import Decide
-from gateway.storage.exchanges import Exchange
+from gateway.storage.exchanges import Exchange, exchange_of
 from gateway.storage.tasks import Due, Memo
 from gateway.telemetry import get_logger
 from gateway.upstream.accounts import UpstreamAccount
 from gateway.upstream.classify import Missing, Seen, Trouble
 from gateway.worker.run_age import age_s, lesson, noted
-from gateway.worker.tools import Tools, exchange, note, nothing, on_attempt, persist
+from gateway.worker.tools import Tools, note, nothing, on_attempt, persist
 from providers.contract.normalize import Update
 from providers.contract.status import JobStatus
 
@@ -39,6 +40,9 @@ _log = get_logger("gateway.worker")
 
 FailedOver = Callable[[Job, tuple[Attempt, ...], Attempt], Step | None]
 """(job, attempts, the one that failed) -> the step to another candidate; None where there is to be none."""
+
+Said = Callable[[], Exchange]
+"""Writes down what was said; most polls find no change, and nobody wants to know."""
 
 LOST_AFTER_POLLS = 3
 LOST_AFTER_MS = 30_000
@@ -92,7 +96,7 @@ class Poll:
             called = await tools.calls.poll(account, model, attempt)
             reach(Point.POLL_AFTER_RESPONSE)
             await note(tools, account, Operation.POLL, called.outcome)
-        said = exchange(task.job.id, attempt.id, called.spoken)
+        said = partial(exchange_of, task.job.id, attempt.id, called.spoken)
         match called.outcome:
             case Seen(update):
                 await self._seen(task, attempt, account, update, said)
@@ -102,7 +106,7 @@ class Poll:
                 await self._trouble(task, attempt, account, trouble, said)
 
     async def _seen(
-        self, task: JobTask, attempt: Attempt, account: UpstreamAccount, update: Update, said: Exchange
+        self, task: JobTask, attempt: Attempt, account: UpstreamAccount, update: Update, said: Said
     ) -> None:
         tools, now_ms = self._tools, self._tools.clock.now_ms()
         memo = noted(task.claim.memo, slow=update.slow, now_ms=now_ms)
@@ -120,7 +124,7 @@ class Poll:
                 await self._overdue(task, attempt, said)
                 return
             due = self._due(task, account, attempt, memo=replace(memo, doubted=doubted))
-            await persist(lambda: tools.record.result(task.claim, nothing, exchange=said, then=due))
+            await persist(lambda: tools.record.result(task.claim, nothing, exchange=said(), then=due))
             return
         decide = _observed(attempt.id, update, account, now_ms, self._failed_over(now_ms))
         step = decide(task.job, task.attempts)
@@ -138,7 +142,7 @@ class Poll:
             # The end lies somewhere since the last look, so this is an upper bound.
             tools.metrics.detection_lag_seconds.observe((now_ms - task.claim.memo.asked_ms) / 1000)
         then = None if ended else due
-        await persist(lambda: tools.record.result(task.claim, decide, exchange=said, then=then))
+        await persist(lambda: tools.record.result(task.claim, decide, exchange=said(), then=then))
         if ended:
             reach(Point.POLL_AFTER_COMMIT)
         self._learn(task, attempt, account, update, now_ms)
@@ -162,16 +166,14 @@ class Poll:
 
         return failed_over
 
-    async def _missing(
-        self, task: JobTask, attempt: Attempt, account: UpstreamAccount, said: Exchange
-    ) -> None:
+    async def _missing(self, task: JobTask, attempt: Attempt, account: UpstreamAccount, said: Said) -> None:
         tools, now_ms = self._tools, self._tools.clock.now_ms()
         memo = task.claim.memo
         missing, since_ms = memo.missing + 1, memo.missing_since_ms or now_ms
         patience_ms = LOST_AFTER_MS * min(1.0, account.poll_scale)
         if missing >= LOST_AFTER_POLLS and now_ms - since_ms >= patience_ms:
             decide = _lost(attempt.id, account, now_ms)
-            await persist(lambda: tools.record.result(task.claim, decide, exchange=said))
+            await persist(lambda: tools.record.result(task.claim, decide, exchange=said()))
             return
         if now_ms >= _limit_ms(task, attempt, account):
             await self._overdue(task, attempt, said)
@@ -179,10 +181,10 @@ class Poll:
         due = self._due(
             task, account, attempt, memo=replace(memo, missing=missing, missing_since_ms=since_ms)
         )
-        await persist(lambda: tools.record.result(task.claim, nothing, exchange=said, then=due))
+        await persist(lambda: tools.record.result(task.claim, nothing, exchange=said(), then=due))
 
     async def _trouble(
-        self, task: JobTask, attempt: Attempt, account: UpstreamAccount, trouble: Trouble, said: Exchange
+        self, task: JobTask, attempt: Attempt, account: UpstreamAccount, trouble: Trouble, said: Said
     ) -> None:
         tools, now_ms = self._tools, self._tools.clock.now_ms()
         limit_ms = _limit_ms(task, attempt, account)
@@ -209,7 +211,7 @@ class Poll:
             tries=tries,
             memo=replace(memo, late=memo.late + 1) if late >= 0 else memo,
         )
-        await persist(lambda: tools.record.result(task.claim, nothing, exchange=said, then=due))
+        await persist(lambda: tools.record.result(task.claim, nothing, exchange=said(), then=due))
 
     async def _wait(self, task: JobTask, attempt: Attempt, account: UpstreamAccount, shut: Shut) -> None:
         """Ask when the account may be asked again; not all at that instant."""
@@ -271,7 +273,7 @@ class Poll:
         if run is not None:
             self._tools.run_times.ended(run)
 
-    async def _overdue(self, task: JobTask, attempt: Attempt, said: Exchange) -> None:
+    async def _overdue(self, task: JobTask, attempt: Attempt, said: Said) -> None:
         """End a job whose last look, at its deadline, found it unfinished; or give up a run beyond that."""
         if task.job.state.status.terminal:
             await self._give_up(task, attempt, "the provider did not say how it ended", said)
@@ -281,11 +283,11 @@ class Poll:
             lambda: self._tools.record.result(
                 task.claim,
                 lambda job, attempts: transitions.deadline_passed(job, attempts, now_ms=now_ms),
-                exchange=said,
+                exchange=said(),
             )
         )
 
-    async def _give_up(self, task: JobTask, attempt: Attempt, reason: str, said: Exchange | None) -> None:
+    async def _give_up(self, task: JobTask, attempt: Attempt, reason: str, said: Said | None) -> None:
         """Ask no more about a run whose job has ended."""
         now_ms = self._tools.clock.now_ms()
         decide = on_attempt(
@@ -293,7 +295,8 @@ class Poll:
             (AttemptState.ACCEPTED,),
             lambda job, found: transitions.unheard(job, found, now_ms=now_ms, reason=reason),
         )
-        await persist(lambda: self._tools.record.result(task.claim, decide, exchange=said))
+        told = None if said is None else said()
+        await persist(lambda: self._tools.record.result(task.claim, decide, exchange=told))
 
 
 def _limit_ms(task: JobTask, attempt: Attempt, account: UpstreamAccount) -> int:

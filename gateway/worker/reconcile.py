@@ -21,13 +21,13 @@ from gateway.jobs.transitions import resubmits
 from gateway.routing.health import Operation
 from gateway.service.adoption import Adoptions, Seen
 from gateway.service.dispatch import JobTask
-from gateway.storage.exchanges import Exchange
+from gateway.storage.exchanges import Exchange, exchange_of
 from gateway.storage.tasks import Due
 from gateway.telemetry import get_logger
 from gateway.upstream.accounts import UpstreamAccount
 from gateway.upstream.calls import Spoken
 from gateway.upstream.classify import Sighted, Trouble
-from gateway.worker.tools import Tools, exchange, note, nothing, persist
+from gateway.worker.tools import Tools, note, nothing, persist
 from providers.contract.adapter import Sought
 from providers.contract.errors import ErrorCode
 from providers.contract.report import Sighting
@@ -187,7 +187,7 @@ class Reconcile:
             return
         memo, due_at_ms = task.claim.memo, now_ms + round(delay_s * 1000)
         due = Due(claim=task.claim, due_at_ms=due_at_ms, tries=tries, memo=replace(memo, told=code))
-        last = exchange(task.job.id, search.attempt.id, said[-1]) if said and code != memo.told else None
+        last = exchange_of(task.job.id, search.attempt.id, said[-1]) if said and code != memo.told else None
         await persist(lambda: tools.record.result(task.claim, nothing, exchange=last, then=due))
 
     def _again(self, search: _Search, told: str, more: bool) -> Due:  # noqa: FBT001  (called by position, through `Seen.again`)
@@ -223,11 +223,11 @@ def _kept(search: _Search, said: tuple[Spoken, ...], ref: str) -> tuple[Exchange
     The timeline is the job owner's, and a provider lists the runs of everybody who shares the account: an
     answer is kept where the question was about the ref alone.
     """
-    quoted = quote(ref, safe="")
-    about = [one for one in said if f"/{quoted}" in one.request or f"={quoted}" in one.request]
-    lists = [one for one in said if one not in about and f'"{ref}"' in one.response]
-    shown = {id(one): one for one in about} | {id(one): replace(one, response=NOT_KEPT) for one in lists}
-    kept = [shown[id(one)] for one in said if id(one) in shown] or [
-        replace(one, response=NOT_KEPT) for one in said[-1:]
-    ]
-    return tuple(exchange(search.task.job.id, search.attempt.id, one) for one in kept)
+    quoted, kept = quote(ref, safe=""), list[Exchange]()
+    rows = [exchange_of(search.task.job.id, search.attempt.id, one) for one in said]
+    for row in rows:
+        if f"/{quoted}" in row.request or f"={quoted}" in row.request:
+            kept.append(row)
+        elif f'"{ref}"' in row.response:
+            kept.append(replace(row, response=NOT_KEPT))
+    return tuple(kept or (replace(row, response=NOT_KEPT) for row in rows[-1:]))

@@ -36,6 +36,7 @@ from gateway.routing.routes import JobRoutes
 from gateway.service.dispatch import JobTask
 from gateway.service.health import Write
 from gateway.service.record import Decide
+from gateway.storage.exchanges import exchange_of
 from gateway.storage.tasks import Due
 from gateway.telemetry import get_logger
 from gateway.upstream.accounts import UpstreamAccount
@@ -43,7 +44,7 @@ from gateway.upstream.calls import Called
 from gateway.upstream.classify import Made, NotMade, Submission, Unknown, Withheld
 from gateway.upstream.standing import standing
 from gateway.worker.reconcile import first_look_ms
-from gateway.worker.tools import Tools, exchange, nothing, on_attempt, persist
+from gateway.worker.tools import Tools, nothing, on_attempt, persist
 from providers.contract.errors import ErrorCode, UpstreamError
 
 _log = get_logger("gateway.worker")
@@ -214,7 +215,7 @@ class Submit:
     async def _conclude(
         self, task: JobTask, attempt: Attempt, account: UpstreamAccount, called: Called[Submission]
     ) -> None:
-        said = exchange(task.job.id, attempt.id, called.spoken)
+        said = exchange_of(task.job.id, attempt.id, called.spoken)
         decide = self._decide(task, attempt, account, called)
         also = self._noted(account, called.outcome)
         ref = called.outcome.ref if isinstance(called.outcome, Made) else None

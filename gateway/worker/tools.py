@@ -19,10 +19,9 @@ from gateway.service.dispatch import Dispatch
 from gateway.service.health import Healths
 from gateway.service.record import Decide, Record
 from gateway.service.run_times import RunTimes
-from gateway.storage.exchanges import Exchange
 from gateway.telemetry import Metrics, get_logger
 from gateway.upstream.accounts import Accounts, UpstreamAccount
-from gateway.upstream.calls import Calls, Spoken
+from gateway.upstream.calls import Calls
 from gateway.upstream.classify import Cancelling, Poll
 from gateway.upstream.standing import standing
 
@@ -95,21 +94,6 @@ async def note(
     """Note what a free call says of its account. What cannot be written now is found out again."""
     with suppress(StorageUnavailable):
         await tools.healths.note(account.id, operation, standing(outcome))
-
-
-def exchange(job_id: str, attempt_id: str, spoken: Spoken) -> Exchange:
-    """Turn what was said into a row of the timeline."""
-    return Exchange(
-        job_id=job_id,
-        attempt_id=attempt_id,
-        operation=spoken.operation,
-        at_ms=spoken.at_ms,
-        duration_ms=spoken.duration_ms,
-        outcome=spoken.outcome,
-        request=spoken.request,
-        status=spoken.status,
-        response=spoken.response,
-    )
 
 
 def nothing(job: Job, _attempts: tuple[Attempt, ...]) -> Step:
