@@ -40,6 +40,7 @@ from gateway.service.callbacks import CallbackKeys, Callbacks
 from gateway.service.dispatch import (
     DELIVERY_KINDS,
     FOLLOW_KINDS,
+    LOOK_KINDS,
     SUBMIT_KINDS,
     DeliveryTask,
     Dispatch,
@@ -81,6 +82,8 @@ MEASURE_S = 2.0
 LEARN_S = 3.0
 WAITING_ROOM = 4
 CONNECTIONS = 256
+LOOKS_AT_ONCE = 8
+"""For lost submissions: each asks its provider for long lists."""
 
 
 def receiver_policy(settings: Settings) -> DialPolicy:
@@ -325,16 +328,15 @@ class Gateway:
         async def carry_out(task: JobTask) -> None:
             await steps[task.claim.kind](task)
 
-        # Two lanes: creates that hang must not keep the results of paid work waiting.
+        # Lanes of their own: neither creates that hang nor a thousand looks for lost submissions keep the
+        # results of paid work waiting.
         lanes: list[Lane[JobTask]] = [
-            Lane(
-                kinds,
-                settings.concurrency,
-                partial(self._dispatch.claim_jobs, kinds=kinds),
-                carry_out,
-                gather_s=gather_s,
+            Lane(kinds, most, partial(self._dispatch.claim_jobs, kinds=kinds), carry_out, gather_s=gather_s)
+            for kinds, most, gather_s in (
+                (SUBMIT_KINDS, settings.concurrency, 0.0),
+                (FOLLOW_KINDS, settings.concurrency, GATHER_S),
+                (LOOK_KINDS, min(LOOKS_AT_ONCE, settings.concurrency), 0.0),
             )
-            for kinds, gather_s in ((SUBMIT_KINDS, 0.0), (FOLLOW_KINDS, GATHER_S))
         ]
         deliveries: Lane[DeliveryTask] = Lane(
             DELIVERY_KINDS,

@@ -28,8 +28,9 @@ from gateway.storage.readable import load_readable
 from gateway.storage.tasks import Claim, Due
 
 SUBMIT_KINDS = (TaskKind.SUBMIT,)
-FOLLOW_KINDS = (TaskKind.POLL, TaskKind.RECONCILE, TaskKind.CANCEL)
-JOB_KINDS = (*SUBMIT_KINDS, *FOLLOW_KINDS)
+FOLLOW_KINDS = (TaskKind.POLL, TaskKind.CANCEL)
+LOOK_KINDS = (TaskKind.RECONCILE,)
+JOB_KINDS = (*SUBMIT_KINDS, *FOLLOW_KINDS, *LOOK_KINDS)
 DELIVERY_KINDS = (TaskKind.DELIVER,)
 SWEEP_LIMIT = 200
 REHOUSED_AT_ONCE = 500

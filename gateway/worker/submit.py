@@ -79,6 +79,10 @@ class Submit:
         if before is not None and before.state is AttemptState.SUBMITTING:
             await self._close_with(task, self._left_behind(before))
             return
+        if any(_alive(attempt) for attempt in task.attempts):
+            # A late answer settled it for a worker that had lost this task: it is followed by its polls.
+            await self._close_with(task, self._close)
+            return
         now_ms = tools.clock.now_ms()
         if now_ms >= task.job.state.deadline_at_ms:
             # After a long stop a task may be claimed before the sweep has looked: nothing is bought any more.
@@ -180,9 +184,13 @@ class Submit:
 
     async def _give_up(self, task: JobTask, code: ErrorCode, message: str) -> None:
         error, now_ms = UpstreamError(code=code, message=message), self._tools.clock.now_ms()
-        await self._tools.record.result(
-            task.claim, lambda job, _: transitions.given_up(job, error=error, now_ms=now_ms)
-        )
+
+        def decide(job: Job, attempts: tuple[Attempt, ...]) -> Step:
+            if any(_alive(attempt) for attempt in attempts):
+                return self._close(job, attempts)  # something was accepted meanwhile, and is being paid for
+            return transitions.given_up(job, error=error, now_ms=now_ms)
+
+        await self._close_with(task, decide)
 
     async def _call_off(self, task: JobTask, attempt: Attempt, account: UpstreamAccount, reason: str) -> None:
         """Take an intent back that may have been stored, while it is certain that nothing was sent."""

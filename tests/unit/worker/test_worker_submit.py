@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from store_stage import LEASE_S, Stage, StoppedClock
 from worker_bench import HOLD_S, MADE, RUNNING, SUCCEEDED, Answer, Bench, Killed, NobodyThere, Reply
 
 from gateway.errors import LeaseLost, StorageUnavailable
+from gateway.jobs import transitions
 from gateway.jobs.job import LIVE, AttemptState, Job
-from gateway.jobs.transitions import Step
+from gateway.jobs.transitions import Step, TaskKind
 from gateway.net import FRESH
 from gateway.routing.catalogue import Catalogue, Offer
 from gateway.storage import tables
@@ -244,6 +246,52 @@ async def test_doubt_changes_nothing_after_the_lease_was_lost(stage: Stage, answ
     with pytest.raises(LeaseLost):
         await bench.work(answer)
     assert await held(bench, job_id)
+
+
+async def test_what_was_accepted_late_is_not_given_up_by_who_finds_the_task(stage: Stage) -> None:
+    """Three workers: one waits for an answer, one takes its task and dies, one comes after the answer."""
+    bench = Bench(stage)
+    job_id = await stage.accept()
+    (task,) = await stage.dispatch.claim_jobs(9)
+
+    async def taken_and_left() -> None:
+        stage.clock.advance(LEASE_S + 1)
+        assert len(await stage.worker("second").claim_jobs(9)) == 1
+
+    bench.provider.meanwhile = taken_and_left
+    bench.provider.says(MADE)
+    await bench.submit(task)
+    stage.clock.advance(LEASE_S + 1)
+    bench.provider.meanwhile = None
+    third = stage.worker("third")
+    (left,) = [one for one in await third.claim_jobs(9) if one.claim.kind is TaskKind.SUBMIT]
+    await bench.submit(left)
+    state = (await stage.job(job_id)).state
+    assert (state.status, state.error) == (JobStatus.QUEUED, None)
+    assert await stage.states(job_id) == [AttemptState.ACCEPTED]
+    assert {kind for kind, _ in await stage.tasks()} == {"poll"}
+
+
+async def test_nothing_is_given_up_that_is_accepted_while_that_is_decided(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(stage)
+    job_id = await stage.accept()
+    (task,) = await stage.dispatch.claim_jobs(9)
+    bench.catalogue = Catalogue(offers=(), idle=(a_spec(),))
+    bench.with_accounts(bench.account)
+    result = stage.record.result
+
+    async def late(*arguments: Any, **options: Any) -> Any:
+        begun = an_attempt(job=await stage.job(job_id))
+        await stage.record.transition(job_id, lambda job, _: transitions.begin(job, begun))
+        made = partial(transitions.accepted, ref="r-1", now_ms=NOW_MS, poll_at_ms=NOW_MS)
+        await stage.record.transition(job_id, lambda job, found: made(job, found[0]))
+        return await result(*arguments, **options)
+
+    monkeypatch.setattr(stage.record, "result", late)
+    await bench.submit(task)
+    assert not (await stage.job(job_id)).state.status.terminal
 
 
 @pytest.mark.parametrize("answer", [Reply(429), NobodyThere()], ids=repr)
