@@ -168,12 +168,14 @@ async def check_credentials(settings: Settings, registry: Registry) -> list[Verd
     accounts = accounts_of(settings, registry.adapters).all()
     redact = Redactor(settings.secrets()).text
     verdicts: list[Verdict] = []
+    limits: list[Verdict] = []
     async with open_upstream() as http:
         calls = Calls(Client(http), SystemClock(), redact, _uncounted)
         for account in accounts:
             reply = await calls.probe(account)
-            told = [_credential(account, reply), *_allowances(account, reply)]
-            verdicts += [replace(verdict, text=redact(verdict.text)) for verdict in told]
+            verdicts.append(_credential(account, reply))
+            limits += _allowances(account, reply)
+    verdicts = [replace(verdict, text=redact(verdict.text)) for verdict in (*verdicts, *limits)]
     return verdicts or [Verdict("credentials", "all", Mark.NOTE, "there is no account")]
 
 
