@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from gateway.routing.catalogue import Catalogue, Offer
 from gateway.routing.routes import JobRoutes
 from gateway.service.adoption import Adoptions
 from gateway.service.dispatch import Dispatch
+from gateway.service.first_calls import FirstCalls
 from gateway.service.health import Healths, Terms
 from gateway.service.holds import Holds
 from gateway.service.run_times import RunTimes
@@ -70,8 +72,21 @@ class Underway:
         self.call: Call | None = None
 
 
+class AtOnce(FirstCalls):
+    """Lets every call begin at once: here one may wait for its answer while any number of others begin."""
+
+    @asynccontextmanager
+    async def turn(self, _account: object) -> AsyncGenerator[None]:
+        """Wait for nobody."""
+        yield
+
+
 class AlwaysWell(Healths):
     """Accounts that nothing makes unavailable: here every job is to go where its plan sends it."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.first_calls = AtOnce(arguments[1])
 
     def noted(self, *_call: Any, **_how: Any) -> None:
         """Note nothing."""
