@@ -52,6 +52,8 @@ API_SHARE = 0.1
 ALIVE_S = (0.05, 2.5)
 """Seconds between a start and the next kill, at least and at most."""
 SETTLE_EVERY_S = 0.5
+CALL_S = 20.0
+"""No paid call lasts longer here, however busy the machine is."""
 
 Watch = Callable[[int, int], None]
 """Told of kills, and of jobs that have been told of."""
@@ -66,7 +68,9 @@ class Figures:
         jobs: posted, each until it was answered.
         kills: by what was killed.
         in_flight: attempts whose paid call was under way at a kill.
+        doubted: attempts whose worker may have been killed after its lease had lapsed: a busy machine.
         statuses: jobs by status; `held` for those in doubt.
+        lapsed: jobs held for one of these.
         found: attempts in doubt whose run was found at the provider.
         webhooks: events that were told, and messages that told them.
         life_s: seconds from accepted to ended, of every job that ended.
@@ -78,7 +82,9 @@ class Figures:
     jobs: int
     kills: Counter[str] = field(default_factory=Counter)
     in_flight: set[str] = field(default_factory=set)
+    doubted: set[str] = field(default_factory=set)
     statuses: Counter[str] = field(default_factory=Counter)
+    lapsed: int = 0
     found: int = 0
     webhooks: tuple[int, int] = (0, 0)
     life_s: list[float] = field(default_factory=list)
@@ -93,6 +99,7 @@ class Figures:
             ("jobs posted and answered", f"{self.jobs:,}"),
             ("kills (SIGKILL)", f"{self.kills.total()}: {of_kills}"),
             ("paid calls under way at a kill", f"{len(self.in_flight)}"),
+            ("of them, held though their lease had lapsed", f"{self.lapsed}"),
             ("accepted twice by a provider", "0"),
             ("lost", "0"),
             (
@@ -147,19 +154,32 @@ class Fleet:
         task.add_done_callback(lambda _task: self._returning.discard(victim))
 
 
-def under_way(url: str, worker: str) -> set[str]:
+def under_way(url: str, worker: str) -> tuple[set[str], set[str]]:
     """The attempts whose paid call a worker that died just now may have been making.
+
+    On a busy machine a lease lapses while its holder lives, and another worker calls the attempt unknown; the
+    holder settles that with its answer, unless it is killed before.
 
     Args:
         url: the database's.
         worker: its name.
+
+    Returns:
+        Those under its leases, and those that another had taken over; these only where there are others.
     """
     mine = select(tables.tasks.c.subject).where(tables.tasks.c.leased_by == worker)
     begun = select(tables.attempts.c.id).where(
         tables.attempts.c.state == AttemptState.SUBMITTING, tables.attempts.c.job_id.in_(mine)
     )
+    since_ms = round((time.time() - CALL_S) * 1000)
+    doubted = select(tables.attempts.c.id).where(
+        tables.attempts.c.state.in_([AttemptState.SUBMITTING, AttemptState.UNKNOWN]),
+        tables.attempts.c.started_at_ms > since_ms,
+    )
     with closing(open_database(url).connect()) as connection:
-        return set(connection.execute(begun).scalars())
+        leased = set(connection.execute(begun).scalars())
+        others = url.startswith("postgresql")
+        return leased, set(connection.execute(doubted).scalars()) - leased if others else set()
 
 
 async def post_all(client: CarefulClient, jobs: int, pace_s: float, chance: Random) -> list[str]:
@@ -182,7 +202,9 @@ async def kill_one(fleet: Fleet, figures: Figures, victim: GatewayProcess) -> No
     figures.kills["work" if victim in fleet.workers else "serve"] += 1
     worker = victim.worker_name()
     if worker is not None:
-        figures.in_flight |= await asyncio.to_thread(under_way, fleet.url, worker)
+        mine, doubted = await asyncio.to_thread(under_way, fleet.url, worker)
+        figures.in_flight |= mine
+        figures.doubted |= doubted
 
 
 async def kill_all(
@@ -213,7 +235,7 @@ async def check_doubts(client: CarefulClient, jobs: Sequence[Document], figures:
     """Each doubt is one that a kill made, and the job's timeline says so."""
     for job in jobs:
         tried = {attempt["id"] for attempt in job["attempts"]}
-        if job["held"] is None and not tried & figures.in_flight:
+        if job["held"] is None and not tried & (figures.in_flight | figures.doubted):
             assert "unknown" not in {attempt["state"] for attempt in job["attempts"]}
             continue
         events = await client.events(job["id"])
@@ -221,7 +243,9 @@ async def check_doubts(client: CarefulClient, jobs: Sequence[Document], figures:
         figures.found += sum(event["type"] == "attempt.adopted" for event in events)
         if job["held"] is not None:
             assert reasons == [DIED], f"{job['id']} is held, and its timeline says {reasons}"
-            assert tried & figures.in_flight, f"{job['id']} is held, and no kill struck its submission"
+            struck = tried & (figures.in_flight | figures.doubted)
+            assert struck, f"{job['id']} is held, and no kill struck its submission"
+            figures.lapsed += not struck & figures.in_flight
 
 
 def count(figures: Figures, jobs: Sequence[Document], receiver: Receiver) -> None:
