@@ -217,7 +217,15 @@ class Gateway:
         self.calls = calls
         self._holds = Holds(database, record, clock, accounts=self.accounts, calls=calls)
         self._adoptions = Adoptions(database, record, clock)
-        self._callbacks = Callbacks(database, clock, self._registry, callback_keys, self._wakeup)
+        self._callbacks = Callbacks(
+            database,
+            clock,
+            self._registry,
+            callback_keys,
+            self._wakeup,
+            redact=redactor.text,
+            on_call=self.metrics.callback,
+        )
         self._tools = Tools(
             record=record,
             dispatch=self._dispatch,

@@ -26,17 +26,20 @@ def callback_routes(desk: CallbackDesk) -> list[HTTPRouteHandler]:
     @post("/v1/callbacks/{provider:str}/{token:str}", status_code=200)
     async def callback(request: AnyRequest) -> Reply:
         provider, token = request.path_params["provider"], request.path_params["token"]
-        headers = {
-            name.decode("latin-1").lower(): value.decode("latin-1")
+        headers = [
+            (name.decode("latin-1").lower(), value.decode("latin-1"))
             for name, value in request.scope["headers"]
-        }
+        ]
+        client = request.scope["client"]
         # Before the body: nobody else is read from.
-        attempt_id = desk.callbacks.admit(provider, token, headers)
+        attempt_id = desk.callbacks.admit(
+            provider, token, headers, source="" if client is None else client[0]
+        )
         body = await read_body(
             request.receive,
             limit=MAX_BYTES,
             timeout_s=desk.body_timeout_s,
-            content_length=headers.get("content-length"),
+            content_length=dict(headers).get("content-length"),
         )
         await desk.callbacks.take(provider, attempt_id, headers, body)
         return json_reply(CallbackTaken(taken=True))

@@ -214,6 +214,7 @@ OPERATIONS = (
         ),
         refusals=(
             "invalid-signature",
+            "quota-exceeded",
             "bad-request",
             "malformed-body",
             "request-timeout",

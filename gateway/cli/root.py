@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "submit": "Post a job to a running gateway.",
     "watch": "Follow a job to its end.",
     "cancel": "Ask for a job's end.",
+    "listen": "Receive webhooks on loopback, verify and print them.",
     "held": "List jobs whose paid submission is in doubt.",
     "resolve": "Settle one: adopt a run, submit again, or fail.",
     "simulate": "Serve simulated providers, with faults.",

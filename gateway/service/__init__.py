@@ -5,7 +5,7 @@
 * `intake`: accepting a job. `jobs`: reading, listing, cancelling, the timeline.
 * `keys`: API keys and their owners. `dispatch`: what the worker claims, and how it gives tasks back.
 * `adoption`: what a look for a lost submission found, settled. `holds`: an operator's word on a held job.
-  `callbacks`: what providers tell unasked, kept as hints.
+  `callbacks`: what providers tell unasked, kept as hints; `inflow`: how many of them are taken.
 * `announce`: metrics, logs and wake-ups after each commit. `wakeup`: those who sleep until something is due.
 
 Nothing here talks to a provider or a receiver, but for `holds`: it asks whether a run is there.

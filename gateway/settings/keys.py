@@ -22,7 +22,16 @@ from providers.contract.spec import Spec
 
 PREFIX: Final = "MOTION_GATEWAY_"
 CONFIG_VARIABLE: Final = f"{PREFIX}CONFIG"
-FOREIGN: Final = frozenset({CONFIG_VARIABLE, f"{PREFIX}URL", f"{PREFIX}KEY", crash_points.VARIABLE})
+FOREIGN: Final = frozenset(
+    {
+        CONFIG_VARIABLE,
+        f"{PREFIX}URL",
+        f"{PREFIX}KEY",
+        f"{PREFIX}WEBHOOK_SECRET",
+        f"{PREFIX}WEBHOOK_SECRET_FILE",
+        crash_points.VARIABLE,
+    }
+)
 """Variables that are no settings: where the settings are, what the client commands use, what tests use."""
 FOREIGN_PREFIX: Final = f"{PREFIX}TEST_"
 

@@ -124,6 +124,9 @@ callback_inbox = Table(
     Column("digest", String(64), primary_key=True),
     Column("ref", Text, nullable=False),
     Column("received_at_ms", BigInteger, nullable=False),
+    # What was posted, redacted and cut; and when the question that it made due is asked, if it made any.
+    Column("body", Text),
+    Column("due_at_ms", BigInteger),
 )
 
 events = Table(

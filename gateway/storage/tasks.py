@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select, update
+from sqlalchemy import BigInteger, Connection, and_, bindparam, case, delete, insert, or_, select, update
 
 from gateway.jobs.transitions import TaskKind
 from gateway.storage.tables import tasks
@@ -100,11 +100,17 @@ _HELD = and_(
 )
 _CHECK = select(tasks.c.version).where(_HELD).with_for_update()
 _FINISH = delete(tasks).where(_HELD)
+# A question that was made due once more while it was asked: its answer may be older than the reason.
+_HURRIED = and_(
+    tasks.c.kind.in_([TaskKind.POLL.value, TaskKind.RECONCILE.value]),
+    tasks.c.due_at_ms > bindparam("claimed_due_ms"),
+    tasks.c.due_at_ms < bindparam("at_ms"),
+)
 _AGAIN = (
     update(tasks)
     .where(_HELD)
     .values(
-        due_at_ms=bindparam("at_ms"),
+        due_at_ms=case((_HURRIED, tasks.c.due_at_ms), else_=bindparam("at_ms", type_=BigInteger)),
         tries=bindparam("new_tries"),
         memo=bindparam("new_memo"),
         leased_until_ms=None,
@@ -146,6 +152,11 @@ _HURRY = (
     update(tasks)
     .where(tasks.c.kind == bindparam("of_kind"), tasks.c.subject == bindparam("of_subject"))
     .values(due_at_ms=bindparam("at_ms"))
+)
+_LOOK = (
+    select(tasks.c.due_at_ms, tasks.c.leased_by)
+    .where(tasks.c.kind == bindparam("of_kind"), tasks.c.subject == bindparam("of_subject"))
+    .with_for_update()
 )
 _SHIFT = update(tasks).values(due_at_ms=tasks.c.due_at_ms + bindparam("delta_ms"))
 _SHIFT_FORWARD = _SHIFT.where(tasks.c.due_at_ms < bindparam("at_ms"))
@@ -240,9 +251,13 @@ def finish(connection: Connection, claim: Claim) -> bool:
 
 
 def again(connection: Connection, due: Due) -> bool:
-    """Give a held task back, due later; False when it is no longer held."""
+    """Give a held task back, due later; False when it is no longer held.
+
+    A poll or a look that was made due again since its claim is due then, and not later.
+    """
     values = {
         **_of(due.claim),
+        "claimed_due_ms": due.claim.due_at_ms,
         "at_ms": due.due_at_ms,
         "new_tries": due.tries,
         "new_memo": msgspec.json.encode(due.memo).decode(),
@@ -289,6 +304,22 @@ def hurry(connection: Connection, kind: TaskKind, subject: str, *, at_ms: int) -
     """Make a task due at another time; False when there is none."""
     values = {"of_kind": kind.value, "of_subject": subject, "at_ms": at_ms}
     return connection.execute(_HURRY, values).rowcount == 1
+
+
+def bring_forward(connection: Connection, kind: TaskKind, subject: str, *, at_ms: int) -> int | None:
+    """Make a task due at `at_ms`, unless it is due before; one that is under way is then due once more.
+
+    Returns:
+        When it is due now; None when there is none.
+    """
+    found = connection.execute(_LOOK, {"of_kind": kind.value, "of_subject": subject}).one_or_none()
+    if found is None:
+        return None
+    if found.leased_by is None and found.due_at_ms <= at_ms:
+        due_at_ms: int = found.due_at_ms
+        return due_at_ms
+    hurry(connection, kind, subject, at_ms=at_ms)
+    return at_ms
 
 
 def shift_due(connection: Connection, *, delta_ms: int, at_ms: int) -> int:

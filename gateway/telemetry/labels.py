@@ -25,6 +25,11 @@ DELIVERY_OUTCOMES: Final = (
     "busy",
 )  # fmt: skip
 """What came of one try to deliver; a test compares them with `gateway.webhooks.outcome`."""
+CALLBACK_OUTCOMES: Final = (
+    "poll", "reconcile", "coalesced", "stored", "other_ref", "known", "full", "throttled", "unreadable",
+    "token", "stranger", "missing", "repeated", "malformed", "stale", "forged",
+)  # fmt: skip
+"""What came of a provider's call: what it led to, why it was not kept, or why it proved nothing."""
 POLICIES: Final = ("requests", "jobs-in-flight", "budget", "queue")
 """The limits that a request or a new job can run into."""
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -50,6 +55,7 @@ CODE: Final = Closed(CODES)
 OPERATION: Final = Closed(OPERATIONS)
 OUTCOME: Final = Closed(OUTCOMES)
 DELIVERY_OUTCOME: Final = Closed(DELIVERY_OUTCOMES)
+CALLBACK_OUTCOME: Final = Closed(CALLBACK_OUTCOMES)
 SETTLED_HOW: Final = Closed(SETTLED)
 METHOD: Final = Closed(METHODS)
 POLICY: Final = Closed(POLICIES)

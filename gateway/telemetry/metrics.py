@@ -21,6 +21,8 @@ from prometheus_client import (
 )
 
 from gateway.telemetry.labels import (
+    CALLBACK_OUTCOME,
+    CALLBACK_OUTCOMES,
     CODE,
     DELIVERY_OUTCOME,
     DELIVERY_OUTCOMES,
@@ -151,6 +153,13 @@ class Metrics:
         self._unmapped = self._counter(
             "unmapped_status", "Polls that answered with a status word no table has.", "provider"
         )
+        self._callbacks = self._counter(
+            "callbacks",
+            "Calls made under /v1/callbacks, and what came of them: poll, reconcile: led to one; coalesced,"
+            " stored, other_ref, known, full: led to none; throttled, unreadable: refused; the rest: not"
+            " proven to be the provider's (stale: signed by a clock too far from ours).",
+            "provider", "outcome",
+        )  # fmt: skip
         self.poll_lag_seconds = self._histogram(
             "poll_lag_seconds", "Seconds from when a poll was due to when it was asked.", LAG_BUCKETS
         )
@@ -164,6 +173,8 @@ class Metrics:
             for how in SETTLED:
                 self._settled.labels(provider, how)
             self._unmapped.labels(provider)
+            for outcome in CALLBACK_OUTCOMES:
+                self._callbacks.labels(provider, outcome)
 
     def _declare_limits(self) -> None:
         self._limited = self._counter(
@@ -287,6 +298,10 @@ class Metrics:
     def unmapped_status(self, provider: str) -> None:
         """Count a status word that no table has."""
         self._unmapped.labels(self._provider(provider)).inc()
+
+    def callback(self, provider: str, outcome: str) -> None:
+        """Count a call made to us in a provider's name; `outcome` is one of `labels.CALLBACK_OUTCOMES`."""
+        self._callbacks.labels(self._provider(provider), CALLBACK_OUTCOME(outcome)).inc()
 
     def webhook_attempt(self, outcome: str) -> None:
         """Count a try to deliver; `outcome` is one of `DELIVERY_OUTCOMES`."""

@@ -14,8 +14,20 @@ from providers.contract.adapter import Adapter, CallContext
 from providers.contract.errors import UnexpectedPayload
 from providers.contract.exchange import HttpRequest, HttpResponse
 from providers.contract.motion import MotionRequest
+from providers.contract.proof import needed_headers, public_key
 from providers.contract.reading import is_ref
-from providers.contract.spec import CallbackSpec, ModelSpec
+from providers.contract.spec import (
+    CallbackSpec,
+    Ed25519Proof,
+    HmacProof,
+    ModelSpec,
+    Proof,
+    SecretProof,
+    Signing,
+)
+
+SHORTEST_TOLERANCE_S, LONGEST_TOLERANCE_S = 30, 900
+"""Clocks differ, and calls take their way; longer than this, a replay would be as good as new."""
 
 _URL = "https://gateway.example/v1/callbacks/provider/token"
 _PROOF = "proof-of-the-conformance-suite"
@@ -29,10 +41,8 @@ def check_callback(adapter: Adapter) -> Iterator[Finding]:
         problem = "spec.callback and parse_callback must both be there, or neither"
         yield Finding("declared.callback", "spec.callback", problem)
         return
-    header = None if declared is None else declared.secret_header
-    if header is not None and _HEADER.fullmatch(header) is None:
-        problem = f"{header!r} must be a header's name in lower case"
-        yield Finding("declared.callback", "spec.callback.secret_header", problem)
+    if declared is not None and declared.proof is not None:
+        yield from _proof_findings(declared.proof)
     problems = {
         problem
         for model in adapter.spec.models
@@ -41,6 +51,43 @@ def check_callback(adapter: Adapter) -> Iterator[Finding]:
     }
     for problem in sorted(problems):
         yield Finding("declared.callback", "build_submit", problem)
+
+
+def _proof_findings(proof: Proof) -> Iterator[Finding]:
+    where = "spec.callback.proof"
+    for name in needed_headers(proof):
+        if _HEADER.fullmatch(name) is None:
+            yield Finding("declared.callback", where, f"{name!r} must be a header's name in lower case")
+    if isinstance(proof, SecretProof):
+        return
+    for problem in _signing_problems(proof.signing):
+        yield Finding("declared.callback", f"{where}.signing", problem)
+    if isinstance(proof, Ed25519Proof):
+        for problem in _key_problems(proof.public_keys):
+            yield Finding("declared.callback", f"{where}.public_keys", problem)
+
+
+def _signing_problems(signing: Signing) -> Iterator[str]:
+    if signing.timestamp_header not in signing.headers:
+        yield f"headers lack {signing.timestamp_header!r}: whoever replays a call could give it any time"
+    if signing.signature_header in signing.headers:
+        yield "headers hold the signature itself, which cannot be a part of what it signs"
+    if not signing.separator:
+        yield "separator is empty, so that the signed parts could be cut elsewhere"
+    if " " in signing.prefix:
+        yield "prefix has a space, which stands between signatures"
+    if not SHORTEST_TOLERANCE_S <= signing.tolerance_s <= LONGEST_TOLERANCE_S:
+        yield f"tolerance_s must be between {SHORTEST_TOLERANCE_S} and {LONGEST_TOLERANCE_S}"
+
+
+def _key_problems(keys: tuple[str, ...]) -> Iterator[str]:
+    if not keys:
+        yield "are missing, so that nothing could be verified"
+    for number, key in enumerate(keys):
+        try:
+            public_key(key)
+        except ValueError:
+            yield f"number {number} is not 64 hex digits of an Ed25519 public key"
 
 
 def callback_problems(adapter: Adapter, said: HttpResponse, damage: Damage) -> Iterator[tuple[str, str]]:
@@ -103,7 +150,7 @@ def _difference_problems(
         return
     if not _conveys(given, _URL):
         yield "drops context.callback_url, so that nobody is ever called back"
-    if callback.secret_header is not None and not _conveys(given, _PROOF):
+    if isinstance(callback.proof, SecretProof | HmacProof) and not _conveys(given, _PROOF):
         yield "drops context.callback_secret, so that no callback can prove itself"
     plain, called = without.json or {}, given.json or {}
     if {name: called.get(name) for name in plain} != plain or given.paid is not without.paid:

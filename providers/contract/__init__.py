@@ -9,6 +9,7 @@ Read in this order:
 * `report`, `adapter`: what an adapter's functions return, and the functions themselves.
 * `mapping`, `reading`: the two tools an adapter's functions use.
 * `normalize`: the only place where a provider's words become ours.
+* `proof`: whether a callback proves what its spec declares.
 * `emulation`: the same wire from the provider's side, for the simulator.
 
 Not here: anything that touches the world.

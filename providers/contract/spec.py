@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Literal
 
 from msgspec import Struct
 
@@ -177,11 +178,60 @@ class CancelSpec(Struct, frozen=True, kw_only=True):
     source: Source
 
 
+class SecretProof(Struct, frozen=True, kw_only=True, tag="secret"):
+    """The secret that the submission was given, repeated word for word.
+
+    It is no signature: it says who calls, not that what is said is theirs, nor when they said it.
+    """
+
+    header: str
+    """Lower case."""
+
+
+class Signing(Struct, frozen=True, kw_only=True):
+    """What is signed, and where the signature stands. Names of headers are in lower case."""
+
+    signature_header: str
+    """Holds one signature, or several with spaces between; one that fits is enough."""
+    prefix: str = ""
+    """How a signature of this kind begins, such as `v1,` or `sha256=`; others are passed over."""
+    encoding: Literal["hex", "base64"] = "hex"
+    timestamp_header: str
+    """Holds whole seconds since 1970; one of `headers`, since a time that is not signed says nothing."""
+    tolerance_s: int = 300
+    """How far that may be from our clock, either way."""
+    headers: tuple[str, ...]
+    """Their values are signed first, in this order."""
+    separator: str
+    """Stands between the parts, and inside none of the values."""
+    body: Literal["raw", "sha256_hex"] = "raw"
+    """The last part: the body as it came, or its digest."""
+
+
+class HmacProof(Struct, frozen=True, kw_only=True, tag="hmac"):
+    """A MAC by the secret that the submission was given; its key is the text of that secret."""
+
+    signing: Signing
+    algorithm: Literal["sha256", "sha512"] = "sha256"
+
+
+class Ed25519Proof(Struct, frozen=True, kw_only=True, tag="ed25519"):
+    """A signature by a key of the provider's own, the same for everybody."""
+
+    signing: Signing
+    public_keys: tuple[str, ...]
+    """64 hex digits each; more than one while they change theirs."""
+
+
+Proof = SecretProof | HmacProof | Ed25519Proof
+"""How a callback shows that it comes from the provider; `proof` checks it."""
+
+
 class CallbackSpec(Struct, frozen=True, kw_only=True):
     """How the provider reports a job's end to a URL it was given."""
 
-    secret_header: str | None
-    """Lower case; the header that repeats the secret it was given, verbatim. None: it proves nothing."""
+    proof: Proof | None
+    """None: it proves nothing, beyond knowing the URL."""
     source: Source
 
 

@@ -18,6 +18,7 @@ from providers.contract.spec import (
     ParamSpec,
     PollSpec,
     Price,
+    SecretProof,
     Source,
     Spec,
     Standing,
@@ -193,7 +194,7 @@ SPEC = Spec(
     cancel=CancelSpec(stops=False, destroys_output=False, ref_gone=False, source=OPENAPI),
     # Verbatim: it is no signature, whatever the specification's "used to sign" may promise. Their overview
     # says that only workflows call back as yet.
-    callback=CallbackSpec(secret_header="x-webhook-secret", source=WEBHOOK),  # noqa: S106 - a header's name
+    callback=CallbackSpec(proof=SecretProof(header="x-webhook-secret"), source=WEBHOOK),
     longest_run_s=6 * 3600,
     source=OPENAPI,
 )

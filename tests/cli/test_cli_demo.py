@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from standardwebhooks import Webhook
 
 from gateway.cli.demo.course import film_problems
-from gateway.cli.demo.receiver import verify
+from gateway.cli.demo.receiver import Receiver
 from gateway.registry import load_emulations
 from gateway.simulator.reel import Film, probe
 from gateway.simulator.samples import sample_character, sample_performance
@@ -67,19 +67,40 @@ def test_a_film_that_is_not_what_was_asked_is_noticed(film: Film, problem: list[
     assert film_problems(film, duration_s=4.0) == problem
 
 
-def test_the_receiver_takes_genuine_webhooks_only() -> None:
+class StoppedClock:
+    """Stands still."""
+
+    def __init__(self, now_s: int) -> None:
+        self._now_s = now_s
+
+    def now_ms(self) -> int:
+        return self._now_s * 1000
+
+    def monotonic_s(self) -> float:
+        return float(self._now_s)
+
+
+async def test_the_receiver_takes_genuine_webhooks_only() -> None:
     """Signed by the Standard Webhooks package, which shares no line with our signer."""
     now_s = 1_800_000_000
-    body = '{"type": "job.succeeded"}'
+    body = '{"type": "job.succeeded", "data": {"id": "job_1"}}'
     signature = Webhook(SECRET).sign("msg_1", datetime.fromtimestamp(now_s, UTC), body)
     good = {
         "webhook-id": "msg_1",
         "webhook-timestamp": str(now_s),
         "webhook-signature": f"v1,AAAA {signature}",
     }
-    assert verify(SECRET, good, body.encode(), now_s=now_s + 299)
-    assert not verify(SECRET, good, body.encode(), now_s=now_s + 301)
-    assert not verify(SECRET, good, b"{}", now_s=now_s)
-    assert not verify(SECRET, good | {"webhook-id": "msg_2"}, body.encode(), now_s=now_s)
-    assert not verify("whsec_" + base64.b64encode(bytes(32)).decode(), good, body.encode(), now_s=now_s)
-    assert not verify(SECRET, {}, body.encode(), now_s=now_s)
+
+    def taken(
+        headers: dict[str, str], content: str = body, *, at_s: int = now_s, secret: str = SECRET
+    ) -> int:
+        receiver = Receiver({}, StoppedClock(at_s))
+        receiver.secret = secret
+        return receiver._take(list(headers.items()), content.encode())
+
+    assert taken(good, at_s=now_s + 299) == 204
+    assert taken(good, at_s=now_s + 301) == 401
+    assert taken(good, body + " ") == 401
+    assert taken(good | {"webhook-id": "msg_2"}) == 401
+    assert taken(good, secret="whsec_" + base64.b64encode(bytes(32)).decode()) == 401
+    assert taken({}) == 401

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from running_gateway import StartGateway
+from webhook_receiver import open_receiver
+
+from gateway.webhooks import decode_secret, sign
 
 README = Path(__file__).parents[2] / "README.md"
 COMMAND = Path(sys.executable).with_name("motion-gateway")
+SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 PRINTED_URL = "http://127.0.0.1:8080"
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on this machine")
@@ -115,3 +123,64 @@ def test_a_key_and_a_base_url_are_all_that_a_provider_needs(tmp_path: Path) -> N
     assert job["status"] == "succeeded"
     assert job["provider"] == "runway"
     assert job["simulated"] is False
+
+
+def receiver() -> dict[str, Any]:
+    """Run the block of the README that receives webhooks, with a secret and somewhere to remember."""
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    (block,) = [block for block in blocks if "standardwebhooks" in block]
+    space: dict[str, Any] = {"SECRET": SECRET, "seen": set(), "latest": {}}
+    exec(compile(block, str(README), "exec"), space)  # noqa: S102 - what is printed there is what is tested
+    return space
+
+
+def message(
+    sequence: int, status: str, *, message_id: str, at_s: float | None = None
+) -> tuple[dict[str, str], bytes]:
+    """A webhook as our gateway sends it."""
+    body = json.dumps(
+        {"type": f"job.{status}", "sequence": sequence, "data": {"id": "job_1", "status": status}}
+    )
+    at_s = time.time() if at_s is None else at_s
+    headers = sign([decode_secret(SECRET)], message_id=message_id, timestamp_s=int(at_s), body=body.encode())
+    return headers, body.encode()
+
+
+def test_the_receiver_believes_what_is_genuine_and_nothing_else() -> None:
+    space = receiver()
+    receive, latest = space["receive"], space["latest"]
+    headers, body = message(3, "running", message_id="msg_3")
+    malformed = [
+        {},
+        headers | {"webhook-signature": "v1"},
+        headers | {"webhook-signature": "v1,a,b"},
+        headers | {"webhook-timestamp": "soon"},
+        headers | {"webhook-id": "msg_4"},
+        message(3, "running", message_id="msg_3", at_s=time.time() - 400)[0],
+    ]
+    for wrong in malformed:
+        assert receive(wrong, body) == 401
+    assert receive(headers, body + b" ") == 401
+    assert receive(headers, b"\xff") == 401
+    assert (latest, space["seen"]) == ({}, set())
+    assert receive(headers, body) == 204
+    assert latest == {"job_1": (3, "running")}
+
+
+def test_the_receiver_acts_once_and_keeps_the_order() -> None:
+    space = receiver()
+    receive, latest = space["receive"], space["latest"]
+    for sequence, status in ((5, "succeeded"), (3, "running"), (5, "succeeded")):
+        assert receive(*message(sequence, status, message_id=f"msg_{sequence}")) == 204
+        assert latest == {"job_1": (5, "succeeded")}
+    assert space["seen"] == {"msg_5", "msg_3"}
+
+
+async def test_the_receiver_takes_what_a_gateway_delivers(start_gateway: StartGateway) -> None:
+    opened = {"WEBHOOKS__ALLOW_HTTP": "true", "WEBHOOKS__ALLOWED_NETWORKS": "127.0.0.1/32"}
+    running, space = await start_gateway(settings=opened), receiver()
+    async with open_receiver() as listening:
+        job_id = await running.accept(webhook={"url": listening.url(), "secret": SECRET})
+        (arrived,) = await listening.received(1)
+    assert space["receive"](arrived.headers, arrived.body) == 204
+    assert space["latest"] == {job_id: (arrived.event["sequence"], "succeeded")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 from pathlib import Path
@@ -109,3 +110,23 @@ def test_a_wrong_setting_is_told_without_a_traceback(tmp_path: Path) -> None:
     assert done.returncode == 78
     assert done.stderr.startswith("motion-gateway: setting server.port (environment")
     assert "Traceback" not in done.stderr
+
+
+def test_what_may_be_dialled_is_said_at_the_start_and_by_check(tmp_path: Path) -> None:
+    opened = {
+        "MOTION_GATEWAY_WEBHOOKS__ALLOWED_NETWORKS": "10.20.0.0/16, 169.254.169.254/32",
+        "MOTION_GATEWAY_WEBHOOKS__ALLOWED_HOSTS": "Hooks.Internal",
+        "MOTION_GATEWAY_WEBHOOKS__ALLOW_HTTP": "true",
+    }
+    webhooks = (
+        "https and http; public addresses; networks 10.20.0.0/16, 169.254.169.254/32; hosts hooks.internal;"
+        " cloud metadata only where listed address by address"
+    )
+    media = "https only; public addresses; cloud metadata only where listed address by address"
+    with started(tmp_path, "serve", "--port", "0", **PROVIDER, **opened) as serve:
+        assert serve.find(r"Webhooks\s+(.*)", r"Media\s+(.*)") == [webhooks, media]
+    checked = run(tmp_path, "check", "--json", **PROVIDER, **opened)
+    told = {
+        one["name"]: one["text"] for one in json.loads(checked.stdout)["checks"] if one["area"] == "outbound"
+    }
+    assert told == {"webhooks": webhooks, "media": media}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -11,13 +12,22 @@ from pathlib import Path
 from random import Random
 from uuid import uuid4
 
+import httpx
 import pytest
 from audit import check_database, check_messages, check_payments, to_be_told, told
 from careful_client import CarefulClient, held_of
 from engines import postgres_settings
 from patience import WAIT_S
 from postgres_server import OwnServer, create_database
-from running_gateway import PROVIDERS, client_of, environment, stats_of
+from running_gateway import (
+    PROVIDERS,
+    JumpClock,
+    StartSimulator,
+    client_of,
+    environment,
+    open_gateway,
+    stats_of,
+)
 from serve_process import GatewayProcess, ServeProcess, WorkProcess, made_key
 from slow_providers import open_providers
 from steady_load import open_load
@@ -87,3 +97,37 @@ async def test_a_server_that_crashes_under_load_loses_nothing_that_was_acknowled
         check_payments(await stats_of(providers), jobs)
     check_messages(receiver.messages)
     assert check_database(url) == len(load.ids)
+
+
+async def test_a_callback_that_cannot_be_stored_is_not_acknowledged(
+    tmp_path: Path, server: OwnServer, simulator_server: StartSimulator
+) -> None:
+    """The provider sends it again; only then is it taken, once."""
+    url = create_database(server.url)
+    migrate_server(url)
+    clock = JumpClock()  # nothing ends by itself
+    simulator = await simulator_server(clock=clock, run_s=1000.0, callbacks=False)
+    async with open_gateway(tmp_path, simulator, database=url, public=True) as running:
+        job_id = await running.accept("eachlabs")
+        await running.until(job_id, lambda job: job["attempts"] and job["attempts"][0]["provider_ref"])
+        (run,) = simulator.simulator._mounts["eachlabs"].jobs._jobs.values()
+        await running.gateway.stop_worker()
+        proof = {"x-webhook-secret": run.callback_secret}
+        body = json.dumps({"exec_id": run.ref, "status": "succeeded"}).encode()
+        async with httpx.AsyncClient(trust_env=False, timeout=WAIT_S) as http:
+            await asyncio.to_thread(server.stop, "immediate")
+            away = await http.post(run.callback_url, content=body, headers=proof)
+            assert (away.status_code, away.json()["type"]) == (503, "/problems/storage-unavailable")
+            assert "retry-after" in away.headers
+            await asyncio.to_thread(server.start)
+            statuses = [away.status_code]
+            while statuses[-1] != 200:  # its pool finds the server again
+                assert statuses[-1] == 503
+                again = await http.post(run.callback_url, content=body, headers=proof)
+                statuses.append(again.status_code)
+            assert (await http.post(run.callback_url, content=body, headers=proof)).status_code == 200
+        taken = [
+            await running.metric("callbacks_total", provider="eachlabs", outcome=outcome)
+            for outcome in ("poll", "known")
+        ]
+    assert taken == [1, 1]

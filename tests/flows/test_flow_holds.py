@@ -26,6 +26,7 @@ from webhook_receiver import open_receiver
 from gateway.registry import Registry
 from gateway.service.keys import Scope
 from gateway.simulator.jobs import Job as Run
+from providers.contract.spec import SecretProof
 
 HURRIED = Registry([replace(one, spec=replace(one.spec, submit_timeout_s=2.0)) for one in ADAPTERS.values()])
 """The installed adapters, but for their patience with a create call."""
@@ -446,18 +447,18 @@ async def test_only_the_provider_is_listened_to(
     job_id = await running.accept(provider)
     await running.until(job_id, lambda job: job["attempts"] and job["attempts"][0]["state"] == "accepted")
     (run,) = runs_at(running, provider)
-    header = ADAPTERS[provider].spec.callback
-    assert header is not None
-    assert header.secret_header is not None
+    spec = ADAPTERS[provider].spec.callback
+    assert spec is not None
+    assert isinstance(spec.proof, SecretProof)
     token = run.callback_url.rpartition("/")[2]
     attempt_id, _, mac = token.partition(".")
     body = json.dumps({"exec_id": run.ref, "status": "succeeded"}).encode()
-    good = {header.secret_header: run.callback_secret}
+    good = {spec.proof.header: run.callback_secret}
     other = "att_" + "0" * 32
     wrong: list[tuple[str, str, dict[str, str]]] = [
         (provider, token, {}),
-        (provider, token, {header.secret_header: "x"}),
-        (provider, token, {header.secret_header: mac}),
+        (provider, token, {spec.proof.header: "x"}),
+        (provider, token, {spec.proof.header: mac}),
         (provider, f"{attempt_id}.{mac[:-1]}", good),
         (provider, f"{other}.{mac}", good),
         (provider, attempt_id, good),

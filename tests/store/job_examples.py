@@ -8,6 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.jobs.job import Attempt, AttemptState, Job, JobRequest, JobState, JobWebhook, RoutingWish
+from gateway.storage.callbacks import CallbackRow
 from gateway.webhooks.events import EventType
 from providers.contract.adapter import Adapter, CallContext
 from providers.contract.exchange import HttpRequest, HttpResponse
@@ -186,3 +187,11 @@ def reply(status: int = 200, document: object = None, **headers: str) -> HttpRes
     body = b"" if document is None else msgspec.json.encode(document)
     fields = {name.replace("_", "-"): value for name, value in headers.items()}
     return HttpResponse(status=status, headers=fields, body=body)
+
+
+def a_callback(attempt_id: str, ref: str, *, at_ms: int) -> CallbackRow:
+    """What a provider posted about an attempt, and what led to nothing."""
+    body = f'{{"ref":"{ref}"}}'
+    return CallbackRow(
+        attempt_id=attempt_id, digest=ref, ref=ref, received_at_ms=at_ms, body=body, due_at_ms=None
+    )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from job_examples import NOW_MS, an_attempt
+import pytest
+from job_examples import NOW_MS, a_callback, an_attempt
+from msgspec.structs import replace
 from sqlalchemy.exc import IntegrityError
 from store_stage import Stage
 
@@ -13,6 +15,7 @@ from gateway.ids import ATTEMPT, Ids, first_id
 from gateway.jobs.job import Attempt, AttemptState
 from gateway.storage import attempts as attempt_rows
 from gateway.storage import callbacks as callback_rows
+from gateway.storage.callbacks import Past
 from gateway.storage.engine import Database
 
 
@@ -106,19 +109,28 @@ async def test_a_run_is_adopted_once_however_many_want_it(stage: Stage) -> None:
 
 
 async def test_a_callback_is_stored_once_and_names_its_refs_in_their_order(stage: Stage) -> None:
-    async def take(digest: str, ref: str, at_ms: int) -> bool:
-        return await stage.database.write(
-            lambda connection: callback_rows.insert_new(
-                connection, attempt_id="att_1", digest=digest, ref=ref, at_ms=at_ms
-            )
-        )
+    async def take(digest: str, ref: str, at_ms: int, due_at_ms: int | None = None) -> None:
+        row = replace(a_callback("att_1", ref, at_ms=at_ms), digest=digest, due_at_ms=due_at_ms)
+        await stage.database.write(lambda connection: callback_rows.insert_one(connection, row))
 
-    assert await take("a", "r-2", NOW_MS + 1)
-    assert not await take("a", "r-2", NOW_MS + 2)
-    assert await take("b", "r-1", NOW_MS)
-    assert await take("c", "r-1", NOW_MS + 3)
+    async def past(attempt_id: str) -> Past:
+        return await stage.database.read(lambda connection: callback_rows.past_of(connection, attempt_id))
+
+    assert await past("att_1") == Past(0, None)
+    await take("a", "r-2", NOW_MS + 1)
+    with pytest.raises(IntegrityError):
+        await take("a", "r-2", NOW_MS + 2)
+    await take("b", "r-1", NOW_MS, NOW_MS + 7)
+    await take("c", "r-1", NOW_MS + 3, NOW_MS + 5)
+    assert await past("att_1") == Past(3, NOW_MS + 7)
+    assert await past("att_2") == Past(0, None)
+    for digest, known in (("a", True), ("z", False)):
+        found = await stage.database.read(
+            lambda connection, digest=digest: callback_rows.has(connection, "att_1", digest)  # type: ignore[misc]  # its default is its type
+        )
+        assert found is known
     for number in range(20):
-        assert await take(f"d{number:02}", f"more-{number}", NOW_MS + 9)
+        await take(f"d{number:02}", f"more-{number}", NOW_MS + 9)
 
     async def refs(attempt_id: str) -> tuple[str, ...]:
         return await stage.database.read(lambda connection: callback_rows.refs_of(connection, attempt_id))

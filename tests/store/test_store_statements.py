@@ -109,6 +109,7 @@ def plans(connection: Connection, run: Run) -> list[str]:
         (lambda c: tasks.release_lapsed(c, holder="h", now_ms=NOW_MS), "ix_tasks_kind_due_at_ms"),
         (lambda c: tasks.finish(c, HELD), "sqlite_autoindex_tasks_1"),
         (lambda c: tasks.hurry(c, TaskKind.POLL, a_job(1).id, at_ms=1), "sqlite_autoindex_tasks_1"),
+        (lambda c: tasks.bring_forward(c, TaskKind.POLL, a_job(1).id, at_ms=1), "sqlite_autoindex_tasks_1"),
         (lambda c: tasks.drop(c, a_job(1).id, JOB_KINDS), "sqlite_autoindex_tasks_1"),
         (lambda c: attempts.load_of(c, [a_job(7).id]), "uq_attempts_job_id_number"),
         (attempts.count_needed, "ix_jobs_unfinished"),
@@ -125,9 +126,10 @@ def plans(connection: Connection, run: Run) -> list[str]:
         (jobs.find_held, "ix_jobs_held"),
         (lambda c: callbacks.refs_of(c, "att_1"), "sqlite_autoindex_callback_inbox_1"),
         (
-            lambda c: callbacks.insert_new(c, attempt_id="att_1", digest="d", ref="r", at_ms=1),
+            lambda c: callbacks.has(c, "att_1", "d"),
             "sqlite_autoindex_callback_inbox_1",
         ),
+        (lambda c: callbacks.past_of(c, "att_1"), "sqlite_autoindex_callback_inbox_1"),
         (
             lambda c: attempts.save(c, an_attempt(number=1, job=a_job(7), id=f"att_{7:032x}")),
             "sqlite_autoindex_attempts_1",

@@ -20,7 +20,15 @@ from providers.contract.adapter import Adapter, CallContext, Reconcile, Sought
 from providers.contract.exchange import HttpRequest
 from providers.contract.motion import MotionRequest
 from providers.contract.report import Sighting
-from providers.contract.spec import CallbackSpec
+from providers.contract.spec import (
+    CallbackSpec,
+    Ed25519Proof,
+    HmacProof,
+    Proof,
+    SecretProof,
+    Signing,
+    Spec,
+)
 from providers.eachlabs import adapter as good
 
 EXCHANGES = {exchange.name: exchange for exchange in load_exchanges("providers.eachlabs")}
@@ -210,10 +218,37 @@ def with_another_body(request: MotionRequest, context: CallContext) -> HttpReque
 
 
 SOURCE = good.spec.source
+SIGNING = Signing(
+    signature_header="x-sig", timestamp_header="x-time", headers=("x-id", "x-time"), separator="."
+)
+
+
+def with_proof(proof: Proof | None) -> Spec:
+    return replace(good.spec, callback=CallbackSpec(proof=proof, source=SOURCE))
+
+
+def proven_by(proof: Proof) -> Adapter:
+    return calling(spec=with_proof(proof))
+
+
 CALLBACKS = [
     (calling(parse_callback=None), "both be there"),
     (with_callback(None), "both be there"),
-    (with_callback(CallbackSpec(secret_header="X-Webhook-Secret", source=SOURCE)), "lower case"),
+    (proven_by(SecretProof(header="X-Webhook-Secret")), "lower case"),
+    (proven_by(SecretProof(header="")), "lower case"),
+    (proven_by(HmacProof(signing=replace(SIGNING, headers=("x-id", "X-Time")))), "lower case"),
+    (proven_by(HmacProof(signing=replace(SIGNING, headers=("x-id",)))), "could give it any time"),
+    (proven_by(HmacProof(signing=replace(SIGNING, headers=("x-time", "x-sig")))), "a part of what it signs"),
+    (proven_by(HmacProof(signing=replace(SIGNING, separator=""))), "cut elsewhere"),
+    (proven_by(HmacProof(signing=replace(SIGNING, prefix="v1, "))), "between signatures"),
+    (proven_by(HmacProof(signing=replace(SIGNING, tolerance_s=0))), "between 30 and 900"),
+    (proven_by(HmacProof(signing=replace(SIGNING, tolerance_s=86_400))), "between 30 and 900"),
+    (proven_by(Ed25519Proof(signing=SIGNING, public_keys=())), "nothing could be verified"),
+    (proven_by(Ed25519Proof(signing=SIGNING, public_keys=("ab" * 32, "ab" * 31))), "number 1 is not"),
+    (
+        calling(spec=with_proof(HmacProof(signing=SIGNING)), build_submit=without_secret),
+        "drops context.callback_secret",
+    ),
     (calling(build_submit=without_url), "drops context.callback_url"),
     (calling(build_submit=without_secret), "drops context.callback_secret"),
     (calling(build_submit=with_another_body), "not the same with something more"),
@@ -230,8 +265,12 @@ def test_a_callback_that_is_half_there_is_caught(adapter: Adapter, words: str) -
 
 
 def test_a_callback_that_proves_nothing_needs_no_secret() -> None:
-    unproven = replace(good.spec, callback=CallbackSpec(secret_header=None, source=SOURCE))
-    assert check_declared(calling(spec=unproven, build_submit=without_secret)) == ()
+    for proof in (None, Ed25519Proof(signing=SIGNING, public_keys=("ab" * 32,))):
+        assert check_declared(calling(spec=with_proof(proof), build_submit=without_secret)) == ()
+
+
+def test_a_signature_that_is_declared_in_full_is_let_pass() -> None:
+    assert check_declared(proven_by(HmacProof(signing=SIGNING))) == ()
 
 
 def first_word(_headers: Mapping[str, str], body: bytes) -> str:

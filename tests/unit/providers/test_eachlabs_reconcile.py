@@ -25,6 +25,7 @@ from providers.contract.errors import UnexpectedPayload
 from providers.contract.exchange import HttpRequest, HttpResponse
 from providers.contract.mapping import build_body
 from providers.contract.report import Sighting
+from providers.contract.spec import SecretProof
 from providers.eachlabs import adapter
 from providers.eachlabs.emulation import MODES, emulation
 from providers.eachlabs.reconcile import MOST_CANDIDATES, MOST_OFFERED, MOST_PAGES, ROWS_PER_PAGE
@@ -165,7 +166,7 @@ def test_a_callback_is_asked_for_only_with_a_url() -> None:
     wanted = BODY | {"webhook_url": URL, "webhook_secret": SECRET}
     assert adapter.build_submit(REQUEST, called).json == wanted
     assert SPEC.callback is not None
-    assert SPEC.callback.secret_header == "x-webhook-secret"
+    assert SPEC.callback.proof == SecretProof(header="x-webhook-secret")
 
 
 @pytest.mark.parametrize("body", [b"", b"null", b"[]", b"{}", b'{"exec_id": 7}', b"\xff", b"[" * 100_000])

@@ -6,10 +6,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.telemetry import Metrics
-from gateway.telemetry.labels import CODES, DELIVERY_OUTCOMES, OUTCOMES, STATUSES
+from gateway.telemetry.labels import CALLBACK_OUTCOMES, CODES, DELIVERY_OUTCOMES, OUTCOMES, STATUSES
 from gateway.upstream import classify
 from gateway.webhooks.outcome import Outcome
 from providers.contract.errors import ErrorCode
+from providers.contract.proof import Flaw
 from providers.contract.status import JobStatus
 
 EXPECTED = {
@@ -25,6 +26,7 @@ EXPECTED = {
     "submissions_unknown_total": {"provider"},
     "submissions_settled_total": {"provider", "how"},
     "unmapped_status_total": {"provider"},
+    "callbacks_total": {"provider", "outcome"},
     "slots_in_use": {"provider", "account"},
     "slots_limit": {"provider", "account"},
     "breaker_open": {"provider", "account", "operation"},
@@ -63,6 +65,7 @@ def use_everything(metrics: Metrics, word: str) -> None:
     metrics.provider_request(word, word, word, 0.1)
     metrics.submission_unknown(word)
     metrics.unmapped_status(word)
+    metrics.callback(word, word)
     metrics.rate_limited(word)
     metrics.set_slots("alpha", "default", 2, 3)
     metrics.set_shut("alpha", "default", "submit", shut=True)
@@ -132,6 +135,7 @@ def test_the_closed_sets_are_those_of_the_rooms_that_count() -> None:
     )
     assert {kind.__name__.lower() for kind in kinds} | set(CODES) == set(OUTCOMES)
     assert set(DELIVERY_OUTCOMES) == {outcome.value for outcome in Outcome}
+    assert {flaw.value for flaw in Flaw} < set(CALLBACK_OUTCOMES)
     assert set(CODES) == {code.value for code in ErrorCode}
     assert set(STATUSES) == {status.value for status in JobStatus}
 

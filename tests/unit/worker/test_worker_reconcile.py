@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 from invariants import check_invariants
-from job_examples import DEADLINE_S, a_request
+from job_examples import DEADLINE_S, a_callback, a_request
 from msgspec.structs import replace
 from store_stage import Stage
 from worker_bench import HOLD_S, MADE, RUNNING, SUCCEEDED, Answer, Bench, Killed, NobodyThere, Reply
@@ -288,9 +289,7 @@ async def offer(stage: Stage, attempt_id: str, *refs: str) -> None:
     """Store callbacks."""
     for ref in refs:
         await stage.database.write(
-            lambda connection, ref=ref: callback_rows.insert_new(  # type: ignore[misc]  # its default is its type
-                connection, attempt_id=attempt_id, digest=ref, ref=ref, at_ms=stage.clock.now_ms()
-            )
+            partial(callback_rows.insert_one, row=a_callback(attempt_id, ref, at_ms=stage.clock.now_ms()))
         )
 
 

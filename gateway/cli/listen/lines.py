@@ -1,0 +1,95 @@
+"""How a webhook is shown: one line for people, or one of JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from typing import Final
+
+import msgspec
+from rich.table import Table
+from rich.text import Text
+
+from gateway.cli.listen.desk import Heard, Verdict
+from gateway.cli.screen import printable
+from gateway.jobs.view import instant
+
+_WIDTHS: Final = ((12, 12), (13, 20), (10, 36), (9, 12), (4, 8))
+"""Least and most characters of time, type, job, status and number. Where the terminal is narrow, the job's id
+gives way, and then the reason behind the verdict."""
+_LONGEST: Final = 60  # characters that are looked at of a foreign word
+_JOB_COLORS: Final = {"succeeded": "green", "failed": "red", "cancelled": "yellow"}
+_COLORS: Final = {
+    Verdict.VERIFIED: "green",
+    Verdict.AGAIN: "cyan",
+    Verdict.UNSIGNED: "bold red",
+    Verdict.STALE: "bold red",
+    Verdict.FORGED: "bold red",
+    Verdict.UNREAD: "bold red",
+}
+_REASONS: Final = {
+    Verdict.UNSIGNED: "a header is missing, doubled or malformed",
+    Verdict.STALE: "its time is more than 5 minutes from ours",
+    Verdict.FORGED: "no signature fits this secret",
+    Verdict.UNREAD: "its body was too large, too slow or broken off",
+}
+
+
+def row_of(heard: Heard) -> Table:
+    """Return a line of columns: time, type, job, status, number, verdict."""
+    row = Table.grid(padding=(0, 2))
+    for least, most in _WIDTHS:
+        row.add_column(no_wrap=True, overflow="ellipsis", min_width=least, max_width=most)
+    row.add_column(no_wrap=True, overflow="ellipsis", min_width=10)
+    # What no signature vouches for is shown, to find out what is wrong, but never in the colour of a result.
+    believed = heard.verdict in {Verdict.VERIFIED, Verdict.AGAIN}
+    style = _JOB_COLORS.get(heard.status or "", "") if believed else "dim"
+    row.add_row(
+        Text(_clock(heard.at_ms), style="dim"),
+        Text(_word(heard.type).ljust(13), style="" if believed else "dim"),
+        Text(_word(heard.job_id).ljust(36), style="" if believed else "dim"),
+        Text(_word(heard.status).ljust(9), style=style),
+        Text(("-" if heard.sequence is None else f"#{heard.sequence}")[:_LONGEST].rjust(4), style="dim"),
+        Text(verdict_of(heard), style=_COLORS[heard.verdict]),
+    )
+    return row
+
+
+def verdict_of(heard: Heard) -> str:
+    """Say what became of it: `verified, answered 204`."""
+    words = [str(heard.verdict)]
+    if heard.verdict is Verdict.AGAIN:
+        words = [f"again, the {_ordinal(heard.times)} time"]
+    if heard.overtaken:
+        words.append("after a later event")
+    told = ", ".join([*words, f"answered {heard.answered}"])
+    reason = _REASONS.get(heard.verdict)
+    return told if reason is None else f"{told}: {reason}"
+
+
+def json_line_of(heard: Heard) -> str:
+    """Return it as one line of JSON."""
+    fields = {"at": instant(heard.at_ms), **msgspec.structs.asdict(heard)}
+    del fields["at_ms"]
+    return msgspec.json.encode(fields).decode()
+
+
+def summary_of(counts: Counter[Verdict]) -> str:
+    """Say what was received in all: `7 received: 5 verified, 1 again, 1 forged`."""
+    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
+    return f"{counts.total()} received: {told}" if told else "nothing received"
+
+
+def _clock(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000).astimezone().strftime("%H:%M:%S.%f")[:-3]
+
+
+def _word(text: str | None) -> str:
+    if not text:
+        return "-"
+    return printable(text[:_LONGEST])
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if number % 100 in {11, 12, 13} else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
