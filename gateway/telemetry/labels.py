@@ -25,6 +25,9 @@ DELIVERY_OUTCOMES: Final = (
     "busy",
 )  # fmt: skip
 """What came of one try to deliver; a test compares them with `gateway.webhooks.outcome`."""
+DISABLED: Final = ("gone", "failing", "requested")
+"""Why a webhook endpoint was disabled."""
+ENDPOINT_STATES: Final = ("enabled", "disabled")
 POLICIES: Final = ("requests", "jobs-in-flight", "budget", "queue")
 """The limits that a request or a new job can run into."""
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -50,6 +53,7 @@ CODE: Final = Closed(CODES)
 OPERATION: Final = Closed(OPERATIONS)
 OUTCOME: Final = Closed(OUTCOMES)
 DELIVERY_OUTCOME: Final = Closed(DELIVERY_OUTCOMES)
+DISABLED_WHY: Final = Closed(DISABLED)
 SETTLED_HOW: Final = Closed(SETTLED)
 METHOD: Final = Closed(METHODS)
 POLICY: Final = Closed(POLICIES)
