@@ -91,22 +91,29 @@ def endpoint_routes(desk: EndpointDesk) -> Router:
         principal = await desk.door.admit(request, Scope.JOBS)
         return json_reply(await desk.endpoints.delete(_endpoint_id(request), owner=principal.sees))
 
-    @post("/{endpoint_id:str}/rotate")
+    handlers: list[BaseRouteHandler] = [create, page, read, change, remove, *_deeds(desk)]
+    return Router("/v1/webhook-endpoints", route_handlers=handlers)
+
+
+def _deeds(desk: EndpointDesk) -> list[BaseRouteHandler]:
+    """Return what can be done with an endpoint, and what was."""
+
+    @post("/{endpoint_id:str}/rotate", status_code=200)
     async def rotate(request: AnyRequest) -> Reply:
         principal = await desk.door.admit(request, Scope.JOBS)
         return json_reply(await desk.endpoints.rotate(_endpoint_id(request), owner=principal.sees))
 
-    @post("/{endpoint_id:str}/enable")
+    @post("/{endpoint_id:str}/enable", status_code=200)
     async def enable(request: AnyRequest) -> Reply:
         principal = await desk.door.admit(request, Scope.JOBS)
         return json_reply(await desk.endpoints.enable(_endpoint_id(request), owner=principal.sees))
 
-    @post("/{endpoint_id:str}/disable")
+    @post("/{endpoint_id:str}/disable", status_code=200)
     async def disable(request: AnyRequest) -> Reply:
         principal = await desk.door.admit(request, Scope.JOBS)
         return json_reply(await desk.endpoints.disable(_endpoint_id(request), owner=principal.sees))
 
-    @post("/{endpoint_id:str}/test")
+    @post("/{endpoint_id:str}/test", status_code=200)
     async def test(request: AnyRequest) -> Reply:
         principal = await desk.door.admit(request, Scope.JOBS)
         endpoint = await desk.endpoints.load(_endpoint_id(request), owner=principal.sees)
@@ -132,14 +139,11 @@ def endpoint_routes(desk: EndpointDesk) -> Router:
         shown, cursor = reply_page(found, asked, desk.cursor_key)
         return json_reply(DeliveryPage(deliveries=shown, next_cursor=cursor))
 
-    handlers: list[BaseRouteHandler] = [
-        create, page, read, change, remove, rotate, enable, disable, test, recover, deliveries,
-    ]  # fmt: skip
-    return Router("/v1/webhook-endpoints", route_handlers=handlers)
+    return [rotate, enable, disable, test, recover, deliveries]
 
 
 async def _body(request: AnyRequest, desk: EndpointDesk) -> bytes:
-    headers: list[tuple[bytes, bytes]] = request.scope["headers"]
+    headers = list(request.scope["headers"])
     check_content_type([value for name, value in headers if name == b"content-type"])
     check_content_encoding([value for name, value in headers if name == b"content-encoding"])
     length = [value for name, value in headers if name == b"content-length"]

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 from sqlalchemy import Connection
 
 from gateway.clock import Clock
@@ -61,6 +61,7 @@ class EndpointView(Struct, frozen=True, kw_only=True):
     """The first failure since the last success."""
     created_at: str
     updated_at: str
+    """When its URL, events or description changed last."""
 
 
 class EndpointWithSecret(EndpointView, frozen=True, kw_only=True):
@@ -207,6 +208,8 @@ class Endpoints:
             values["events"] = _joined(events)
         if not isinstance(description, bool):
             values["description"] = description
+        if values:
+            values["updated_at_ms"] = self._clock.now_ms()
         return endpoint_view(await self._change(endpoint_id, owner, lambda _: values))
 
     async def rotate(self, endpoint_id: str, *, owner: str | None) -> EndpointWithSecret:
@@ -333,14 +336,11 @@ class Endpoints:
     async def _change(
         self, endpoint_id: str, owner: str | None, values: Callable[[Endpoint], Mapping[str, object]]
     ) -> Endpoint:
-        now_ms = self._clock.now_ms()
-
         def operation(connection: Connection) -> Endpoint:
             endpoint = _visible(endpoint_rows.load(connection, endpoint_id, lock=True), owner)
             new = values(endpoint)
             if not new:
                 return endpoint
-            new = {**new, "updated_at_ms": now_ms}
             endpoint_rows.change(connection, endpoint_id, new)
             return replace(endpoint, **new)
 
@@ -393,30 +393,26 @@ def unknown_endpoint() -> Refusal:
 
 def endpoint_view(endpoint: Endpoint) -> EndpointView:
     """Show an endpoint, without its secrets."""
-    return EndpointView(**_shown(endpoint))
+    return EndpointView(
+        id=endpoint.id,
+        owner=endpoint.owner,
+        url=endpoint.url,
+        events=endpoint.events.split(),
+        description=endpoint.description,
+        signing=endpoint.signing,
+        public_key=endpoint.public_key,
+        previous_secret_until=_instant(endpoint.previous_until_ms),
+        state=endpoint.state,
+        disabled_reason=endpoint.disabled_reason,
+        disabled_at=_instant(endpoint.disabled_at_ms),
+        failing_since=_instant(endpoint.failing_since_ms),
+        created_at=instant(endpoint.created_at_ms),
+        updated_at=instant(endpoint.updated_at_ms),
+    )
 
 
 def _with_secret(endpoint: Endpoint, secret: str | None) -> EndpointWithSecret:
-    return EndpointWithSecret(**_shown(endpoint), secret=secret)
-
-
-def _shown(endpoint: Endpoint) -> dict[str, object]:
-    return {
-        "id": endpoint.id,
-        "owner": endpoint.owner,
-        "url": endpoint.url,
-        "events": endpoint.events.split(),
-        "description": endpoint.description,
-        "signing": endpoint.signing,
-        "public_key": endpoint.public_key,
-        "previous_secret_until": _instant(endpoint.previous_until_ms),
-        "state": endpoint.state,
-        "disabled_reason": endpoint.disabled_reason,
-        "disabled_at": _instant(endpoint.disabled_at_ms),
-        "failing_since": _instant(endpoint.failing_since_ms),
-        "created_at": instant(endpoint.created_at_ms),
-        "updated_at": instant(endpoint.updated_at_ms),
-    }
+    return EndpointWithSecret(**asdict(endpoint_view(endpoint)), secret=secret)
 
 
 def _instant(ms: int | None) -> str | None:

@@ -386,7 +386,7 @@ class Record:
             task_rows.insert_deliveries(connection, due)
 
     def _to_endpoint(self, delivery: Delivery, endpoint: Endpoint) -> Delivery:
-        """Tell an endpoint the same. One that is disabled can have it later: for it, it is given up as yet."""
+        """Tell an endpoint the same; for one that is disabled it is given up, until somebody recovers it."""
         return replace(
             delivery,
             id=self._ids.new(DELIVERY),

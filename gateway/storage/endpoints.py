@@ -39,6 +39,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     """The first failure since the last success."""
     created_at_ms: int
     updated_at_ms: int
+    """When its URL, events or description changed last."""
 
     @property
     def enabled(self) -> bool:
@@ -86,12 +87,7 @@ PAST_EVERY_ID = "we_g"
 
 def disabling(reason: Reason, at_ms: int) -> dict[str, object]:
     """Return the columns that disable an endpoint, for `change`."""
-    return {
-        "state": "disabled",
-        "disabled_reason": reason,
-        "disabled_at_ms": at_ms,
-        "updated_at_ms": at_ms,
-    }
+    return {"state": "disabled", "disabled_reason": reason, "disabled_at_ms": at_ms}
 
 
 def insert_one(connection: Connection, endpoint: Endpoint) -> None:

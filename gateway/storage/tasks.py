@@ -13,7 +13,19 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, and_, bindparam, delete, func, insert, literal_column, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from gateway.jobs.transitions import TaskKind
 from gateway.storage.tables import DELIVERS, tasks
@@ -87,7 +99,7 @@ _CANDIDATES = (
     .with_for_update(skip_locked=True)
 )
 # The very text of the partial index, without which SQLite would not use it.
-_DELIVERS = literal_column(DELIVERS)
+_DELIVERS: ColumnElement[bool] = literal_column(DELIVERS)
 _FIRST_LANE = select(func.min(tasks.c.lane).label("lane")).where(_DELIVERS)
 _lanes = _FIRST_LANE.cte("lanes", recursive=True)
 _NEXT_LANE = select(func.min(tasks.c.lane)).where(_DELIVERS, tasks.c.lane > _lanes.c.lane).scalar_subquery()

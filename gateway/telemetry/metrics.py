@@ -211,7 +211,7 @@ class Metrics:
         )
         self._endpoints_disabled = self._counter(
             "webhook_endpoints_disabled",
-            "Webhook endpoints disabled: gone (answered 410), failing (120 hours without a success), requested.",
+            "Webhook endpoints disabled: gone (answered 410), failing (no success for 120 hours), requested.",
             "reason",
         )
         self._endpoints = self._gauge("webhook_endpoints", "Webhook endpoints, by state.", "state")
