@@ -89,12 +89,14 @@ class _Unchanged(Struct, frozen=True):
     progress: float | None
 
 
-RoomOf = Callable[[str], int]
-"""How many more deliveries of a lane may be taken."""
+RoomOf = Callable[[str, int], int]
+"""How many more deliveries of a lane may be taken, when so many may be of all."""
+
+NO_LIMIT = 1_000_000
 
 
-def _endless(_lane: str) -> int:
-    return 1_000_000
+def _endless(_lane: str, left: int) -> int:
+    return left
 
 
 class Dispatch:
@@ -215,7 +217,7 @@ class Dispatch:
 
         Args:
             limit: most of them.
-            room: how many more of a lane may be taken.
+            room: how many more of a lane may be taken, when so many may be of all.
         """
         now_ms = self._clock.now_ms()
 
@@ -258,8 +260,9 @@ class Dispatch:
         due = task_rows.lanes(connection, now_ms=now_ms, holder=self._holder)
         found: dict[str, str] = {}
         for lane, at_ms in sorted(due.items(), key=lambda one: one[1]):
-            most = min(room(lane), limit - len(found))
-            if at_ms > now_ms or len(found) >= limit:
+            left = limit - len(found)
+            most = min(room(lane, left), left)
+            if at_ms > now_ms or left <= 0:
                 break
             if most > 0:
                 subjects = task_rows.waiting_in(
@@ -274,7 +277,7 @@ class Dispatch:
         due = await self._database.read(
             lambda connection: task_rows.lanes(connection, now_ms=now_ms, holder=self._holder)
         )
-        return min((at_ms for lane, at_ms in due.items() if room(lane) > 0), default=None)
+        return min((at_ms for lane, at_ms in due.items() if room(lane, NO_LIMIT) > 0), default=None)
 
     async def next_due_ms(self, kinds: Sequence[TaskKind]) -> int | None:
         """When the next task of these kinds may be claimed that nobody holds, as far as time decides that.

@@ -12,6 +12,7 @@ from collections import Counter
 from gateway.webhooks.outcome import Outcome
 
 MOST_STRUGGLING = 10_000
+SHARES = 4
 
 
 class InHand:
@@ -26,10 +27,16 @@ class InHand:
         self._counts: Counter[str] = Counter()
         self._struggling: set[str] = set()
 
-    def room(self, lane: str) -> int:
-        """How many more may be taken."""
+    def room(self, lane: str, left: int) -> int:
+        """How many more of a lane may be taken.
+
+        Args:
+            lane: which.
+            left: how many may be taken of all. No lane gets more than a quarter of it, so that a few slow
+                ones with much to do leave something for the next.
+        """
         most = 1 if lane in self._struggling else self._most
-        return max(0, most - self._counts[lane])
+        return max(0, min(most - self._counts[lane], max(1, left // SHARES)))
 
     def take(self, lane: str) -> None:
         """One was claimed."""

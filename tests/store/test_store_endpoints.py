@@ -136,12 +136,12 @@ async def test_a_lane_gives_what_there_is_room_for_and_keeps_nobody_waiting(stag
     await stage.endpoints.enable(quiet, owner="alice")
     stage.clock.advance(1)
     await ended(stage)
-    claimed = await stage.dispatch.claim_deliveries(10, lambda _: 3)
+    claimed = await stage.dispatch.claim_deliveries(10, lambda *_: 3)
     assert sorted(task.lane for task in claimed) == sorted([busy, busy, busy, quiet])
     full = {busy: 0}
-    assert await stage.dispatch.claim_deliveries(10, lambda lane: full.get(lane, 3)) == []
-    assert await stage.dispatch.next_delivery_ms(lambda lane: full.get(lane, 3)) is None
-    assert await stage.dispatch.next_delivery_ms(lambda _: 1) == NOW_MS
+    assert await stage.dispatch.claim_deliveries(10, lambda lane, _: full.get(lane, 3)) == []
+    assert await stage.dispatch.next_delivery_ms(lambda lane, _: full.get(lane, 3)) is None
+    assert await stage.dispatch.next_delivery_ms(lambda *_: 1) == NOW_MS
 
 
 async def test_what_a_version_before_lanes_stored_is_delivered(stage: Stage) -> None:
