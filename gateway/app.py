@@ -14,6 +14,8 @@ from importlib.metadata import version
 from gateway.api.asgi import Routes, build_api
 from gateway.api.auth import Doorkeeper
 from gateway.api.callbacks import CallbackDesk, callback_routes
+from gateway.api.deliveries import delivery_routes
+from gateway.api.endpoints import EndpointDesk, endpoint_routes
 from gateway.api.front import Front
 from gateway.api.jobs import JobDesk, job_routes
 from gateway.api.openapi import OPERATIONS, build_openapi
@@ -37,6 +39,7 @@ from gateway.service.accounts_needed import refuse_missing
 from gateway.service.adoption import Adoptions
 from gateway.service.announce import Announcer
 from gateway.service.callbacks import CallbackKeys, Callbacks
+from gateway.service.deliveries import Deliveries
 from gateway.service.dispatch import (
     DELIVERY_KINDS,
     FOLLOW_KINDS,
@@ -46,12 +49,14 @@ from gateway.service.dispatch import (
     Dispatch,
     JobTask,
 )
+from gateway.service.endpoints import Endpoints
 from gateway.service.health import Healths
 from gateway.service.health import Terms as HealthTerms
 from gateway.service.holds import Holds
 from gateway.service.intake import Intake
 from gateway.service.jobs import Jobs
 from gateway.service.keys import Keys
+from gateway.service.pings import Pings
 from gateway.service.plans import Planner
 from gateway.service.quotas import Quotas
 from gateway.service.record import Record
@@ -68,7 +73,7 @@ from gateway.upstream.calls import Calls
 from gateway.upstream.client import Client
 from gateway.webhooks.sending import open_sender
 from gateway.worker.cancel import Cancel
-from gateway.worker.deliver import Deliver
+from gateway.worker.deliver import WAITING_ROOM, Deliver
 from gateway.worker.loop import GATHER_S, Lane, Worker
 from gateway.worker.poll import Poll
 from gateway.worker.reconcile import Reconcile
@@ -80,7 +85,6 @@ _log = get_logger("gateway.worker")
 
 MEASURE_S = 2.0
 LEARN_S = 3.0
-WAITING_ROOM = 4
 CONNECTIONS = 256
 LOOKS_AT_ONCE = 8
 """For lost submissions: each asks its provider for long lists."""
@@ -201,6 +205,17 @@ class Gateway:
         self.run_times = RunTimes(database, clock, polls_per_job=polls)
         self._upstream = open_upstream()
         self._sender = open_sender(settings.webhooks)
+        self.endpoints = Endpoints(
+            database,
+            clock,
+            ids,
+            sealer,
+            receivers=self.receivers,
+            on_disabled=self.metrics.endpoint_disabled,
+            wake=self._wakeup.wake,
+        )
+        self._deliveries = Deliveries(database, clock, self._wakeup.wake)
+        self.pings = Pings(clock, ids, sealer, self._sender, self.metrics.webhook_attempt)
         self._name = ids.new("wrk")
         self._dispatch = Dispatch(
             database, clock, self._healths, holder=self._name, lease_s=settings.worker.lease_s
@@ -265,6 +280,7 @@ class Gateway:
             on_denied=self.metrics.rate_limited,
             spread=self._spread,
         )
+        cursor_key = hashlib.sha256(b"cursors\0" + self.store.secret.encode()).digest()
         desk = JobDesk(
             intake=self._intake,
             jobs=self._jobs,
@@ -273,7 +289,7 @@ class Gateway:
             terms=self._terms(),
             body_max_bytes=settings.server.body_max_bytes,
             body_timeout_s=settings.server.body_timeout_s,
-            cursor_key=hashlib.sha256(b"cursors\0" + self.store.secret.encode()).digest(),
+            cursor_key=cursor_key,
         )
         ops = OpsDesk(
             door=door,
@@ -289,6 +305,18 @@ class Gateway:
                 CallbackDesk(callbacks=self._callbacks, body_timeout_s=settings.server.body_timeout_s)
             ),
             provider_routes(self.catalogue, door, self._healths),
+            endpoint_routes(
+                EndpointDesk(
+                    endpoints=self.endpoints,
+                    deliveries=self._deliveries,
+                    pings=self.pings,
+                    door=door,
+                    body_max_bytes=settings.server.body_max_bytes,
+                    body_timeout_s=settings.server.body_timeout_s,
+                    cursor_key=cursor_key,
+                )
+            ),
+            *delivery_routes(self._deliveries, door, cursor_key),
             usage_routes(Usage(self.store.database, self.store.clock), door),
             *ops_routes(ops),
         ]
@@ -346,12 +374,14 @@ class Gateway:
                 (LOOK_KINDS, min(LOOKS_AT_ONCE, settings.concurrency), 0.0),
             )
         ]
+        deliver = Deliver(tools, self._sender, self.store.sealer, self.settings.webhooks)
         deliveries: Lane[DeliveryTask] = Lane(
             DELIVERY_KINDS,
-            # Some of them only wait a moment for a host that has its fill; the sender counts those under way.
+            # Some of them only wait a moment for a lane that has its fill; the sender counts those under way.
             WAITING_ROOM * self.settings.webhooks.concurrency,
-            self._dispatch.claim_deliveries,
-            Deliver(tools, self._sender, self.store.sealer, self.settings.webhooks),
+            deliver.claim,
+            deliver.carry_out,
+            next_due=deliver.next_due_ms,
         )
         sweep = Sweep(tools)
         worker = Worker(

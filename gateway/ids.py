@@ -11,11 +11,11 @@ import secrets
 from collections.abc import Callable
 from typing import Protocol
 
-JOB, ATTEMPT, DELIVERY, MESSAGE, TASK, EXCHANGE, REQUEST, KEY = (
-    "job", "att", "dlv", "msg", "tsk", "exc", "req", "key",
+JOB, ATTEMPT, DELIVERY, MESSAGE, TASK, EXCHANGE, REQUEST, KEY, ENDPOINT = (
+    "job", "att", "dlv", "msg", "tsk", "exc", "req", "key", "we",
 )  # fmt: skip
 
-_FORM = re.compile(r"[a-z]{3}_[0-9a-f]{32}")
+_FORM = re.compile(r"[a-z]{2,3}_[0-9a-f]{32}")
 
 
 class Stamp(Protocol):

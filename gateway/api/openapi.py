@@ -14,7 +14,10 @@ from msgspec import Struct
 from gateway.api import schemas
 from gateway.api.problems import PROBLEMS
 from gateway.jobs.view import JobView
+from gateway.service.deliveries import DeliveryView
+from gateway.service.endpoints import EndpointDeleted, EndpointView, EndpointWithSecret, Recovered
 from gateway.service.jobs import TimelineView
+from gateway.service.pings import PingView
 from gateway.service.plans import PlanView
 from gateway.service.usage import UsageView
 
@@ -65,6 +68,11 @@ IDEMPOTENCY: Json = {
     "description": "1 to 255 visible ASCII characters, quoted or bare. The same key with the same body "
     "answers with the job it made before; kept as long as the job.",
 }
+ENDPOINT_ID = _path("endpoint_id", "The endpoint's id.")
+PAGE_OF = (
+    _query("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "Entries on a page."),
+    _query("cursor", {"type": "string"}, "`next_cursor` of the page before."),
+)
 DAY: Json = {"type": "string", "format": "date"}
 INSTANT: Json = {"type": "string", "format": "date-time"}
 AUTH = ("unauthenticated", "forbidden", "bad-header", "quota-exceeded")
@@ -201,6 +209,160 @@ OPERATIONS = (
             "provider-unreachable",
             *STORAGE,
         ),
+    ),
+    Operation(
+        method="get",
+        path="/v1/jobs/{job_id}/deliveries",
+        id="listJobDeliveries",
+        summary="A job's webhooks, newest first, each with its tries.",
+        scope="jobs",
+        answers=schemas.DeliveryPage,
+        parameters=(JOB_ID, *PAGE_OF),
+        refusals=(*AUTH, "not-found", "invalid-cursor", "validation-failed", *STORAGE),
+    ),
+    Operation(
+        method="post",
+        path="/v1/deliveries/{delivery_id}/redeliver",
+        id="redeliver",
+        summary="Send a webhook again now, delivered or not: the same bytes under the same `webhook-id`.",
+        scope="jobs",
+        answers=DeliveryView,
+        status=202,
+        parameters=(_path("delivery_id", "The delivery's id."),),
+        refusals=(*AUTH, "not-found", "endpoint-disabled", *STORAGE),
+    ),
+    Operation(
+        method="post",
+        path="/v1/webhook-endpoints",
+        id="createEndpoint",
+        summary="Make a receiver of what happens to all jobs of the owner. Its secret is shown this once.",
+        scope="jobs",
+        takes=schemas.CreateEndpoint,
+        answers=EndpointWithSecret,
+        status=201,
+        headers=("Location",),
+        refusals=(
+            *AUTH,
+            *BODY,
+            "validation-failed",
+            "invalid-url",
+            "forbidden-target",
+            "insecure-callback",
+            "too-many-endpoints",
+            *STORAGE,
+        ),
+    ),
+    Operation(
+        method="get",
+        path="/v1/webhook-endpoints",
+        id="listEndpoints",
+        summary="List webhook endpoints, newest first.",
+        scope="jobs",
+        answers=schemas.EndpointPage,
+        parameters=PAGE_OF,
+        refusals=(*AUTH, "invalid-cursor", "validation-failed", *STORAGE),
+    ),
+    Operation(
+        method="get",
+        path="/v1/webhook-endpoints/{endpoint_id}",
+        id="readEndpoint",
+        summary="Read a webhook endpoint.",
+        scope="jobs",
+        answers=EndpointView,
+        parameters=(ENDPOINT_ID,),
+        refusals=(*AUTH, "not-found", *STORAGE),
+    ),
+    Operation(
+        method="patch",
+        path="/v1/webhook-endpoints/{endpoint_id}",
+        id="changeEndpoint",
+        summary="Change an endpoint's URL, events or description. What waits goes to the new URL.",
+        scope="jobs",
+        takes=schemas.ChangeEndpoint,
+        answers=EndpointView,
+        parameters=(ENDPOINT_ID,),
+        refusals=(
+            *AUTH,
+            *BODY,
+            "not-found",
+            "validation-failed",
+            "invalid-url",
+            "forbidden-target",
+            "insecure-callback",
+            *STORAGE,
+        ),
+    ),
+    Operation(
+        method="delete",
+        path="/v1/webhook-endpoints/{endpoint_id}",
+        id="deleteEndpoint",
+        summary="Forget an endpoint. What waits for it is not sent; jobs still show what was.",
+        scope="jobs",
+        answers=EndpointDeleted,
+        parameters=(ENDPOINT_ID,),
+        refusals=(*AUTH, "not-found", *STORAGE),
+    ),
+    Operation(
+        method="post",
+        path="/v1/webhook-endpoints/{endpoint_id}/rotate",
+        id="rotateEndpoint",
+        summary="Give it another secret, shown this once; the old one signs beside it for 24 hours.",
+        scope="jobs",
+        answers=EndpointWithSecret,
+        parameters=(ENDPOINT_ID,),
+        refusals=(*AUTH, "not-found", *STORAGE),
+    ),
+    Operation(
+        method="post",
+        path="/v1/webhook-endpoints/{endpoint_id}/test",
+        id="testEndpoint",
+        summary="Send it a `ping` now, even while it is disabled, and tell what came of it.",
+        scope="jobs",
+        answers=PingView,
+        parameters=(ENDPOINT_ID,),
+        refusals=(*AUTH, "not-found", *STORAGE),
+    ),
+    Operation(
+        method="post",
+        path="/v1/webhook-endpoints/{endpoint_id}/enable",
+        id="enableEndpoint",
+        summary="Send to it again: what happens from now on, and what still waits.",
+        scope="jobs",
+        answers=EndpointView,
+        parameters=(ENDPOINT_ID,),
+        refusals=(*AUTH, "not-found", *STORAGE),
+    ),
+    Operation(
+        method="post",
+        path="/v1/webhook-endpoints/{endpoint_id}/disable",
+        id="disableEndpoint",
+        summary="Send to it no more, until it is enabled.",
+        scope="jobs",
+        answers=EndpointView,
+        parameters=(ENDPOINT_ID,),
+        refusals=(*AUTH, "not-found", *STORAGE),
+    ),
+    Operation(
+        method="post",
+        path="/v1/webhook-endpoints/{endpoint_id}/recover",
+        id="recoverEndpoint",
+        summary="Send it all that it did not get since an instant, also from while it was disabled.",
+        scope="jobs",
+        takes=schemas.RecoverEndpoint,
+        answers=Recovered,
+        status=202,
+        parameters=(ENDPOINT_ID,),
+        refusals=(*AUTH, *BODY, "not-found", "validation-failed", "endpoint-disabled", *STORAGE),
+    ),
+    Operation(
+        method="get",
+        path="/v1/webhook-endpoints/{endpoint_id}/deliveries",
+        id="listEndpointDeliveries",
+        summary="What was sent to it, newest first, each delivery with its tries.",
+        scope="jobs",
+        answers=schemas.DeliveryPage,
+        parameters=(ENDPOINT_ID, *PAGE_OF),
+        refusals=(*AUTH, "not-found", "invalid-cursor", "validation-failed", *STORAGE),
     ),
     Operation(
         method="post",

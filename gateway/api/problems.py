@@ -214,6 +214,18 @@ PROBLEMS: dict[str, ProblemType] = {
         "doubt, or another attempt is in doubt than the one you named: `GET /v1/jobs/{id}/timeline` shows "
         "what happened.",
     ),
+    "too-many-endpoints": ProblemType(
+        409,
+        "The owner has as many webhook endpoints as it may",
+        "An owner may have 50. Delete one that is not used any more, or let one receiver take more events.",
+    ),
+    "endpoint-disabled": ProblemType(
+        409,
+        "Nothing is sent to this webhook endpoint",
+        "It was disabled, since it answered 410, took nothing for 120 hours, or on request; or it was "
+        "deleted. `POST /v1/webhook-endpoints/{id}/test` shows whether it works; after `enable` send the "
+        "request again.",
+    ),
     "invalid-signature": ProblemType(
         401,
         "The call does not prove where it comes from",

@@ -8,6 +8,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gateway.jobs.job import Policy, Priority, UnknownPolicy
 from gateway.jobs.view import JobView
+from gateway.service.deliveries import DeliveryView
+from gateway.service.endpoints import EndpointView
 from gateway.service.plans import UnavailableView
 from providers.contract.motion import CharacterType, Threshold
 
@@ -17,6 +19,7 @@ RatioWord = Literal[
     "1280:720", "720:1280", "960:960", "1104:832", "832:1104", "1584:672",
     "16:9", "9:16", "1:1", "4:3", "3:4", "21:9",
 ]  # fmt: skip
+Description = Annotated[str, Meta(max_length=200, description="For people.")] | None
 EventWord = Literal["job.succeeded", "job.failed", "job.cancelled", "job.running", "job.progress", "job.held"]
 
 UNKNOWN_POLICY = (
@@ -146,6 +149,57 @@ class ResolveJob(_Body, frozen=True, kw_only=True):
         ]
         | UnsetType
     ) = UNSET
+
+
+class CreateEndpoint(_Body, frozen=True, kw_only=True):
+    """A receiver that is to hear of all its owner's jobs."""
+
+    url: Url
+    events: Annotated[tuple[EventWord, ...], Meta(min_length=1, max_length=6)] | UnsetType = UNSET
+    description: Description = None
+    signing: Annotated[
+        Literal["hmac", "ed25519"],
+        Meta(
+            description="`hmac`: a shared secret, shown once (signatures `v1`). `ed25519`: a pair, whose"
+            " public half is shown (signatures `v1a`)."
+        ),
+    ] = "hmac"
+
+
+class ChangeEndpoint(_Body, frozen=True, kw_only=True):
+    """What is to change; the rest stays."""
+
+    url: Url | UnsetType = UNSET
+    events: Annotated[tuple[EventWord, ...], Meta(min_length=1, max_length=6)] | UnsetType = UNSET
+    description: Description | UnsetType = UNSET
+
+
+Instant = Annotated[
+    str,
+    Meta(min_length=1, max_length=64, description="RFC 3339 with a zone, such as 2026-01-31T08:00:00Z."),
+]
+
+
+class RecoverEndpoint(_Body, frozen=True, kw_only=True):
+    """From when on an endpoint is to get what it did not get."""
+
+    since: Instant
+
+
+class EndpointPage(Struct, frozen=True, kw_only=True):
+    """Some endpoints, newest first."""
+
+    endpoints: list[EndpointView]
+    next_cursor: str | None
+    """null on the last page."""
+
+
+class DeliveryPage(Struct, frozen=True, kw_only=True):
+    """Some deliveries, newest first, each with its tries."""
+
+    deliveries: list[DeliveryView]
+    next_cursor: str | None
+    """null on the last page."""
 
 
 class JobPage(Struct, frozen=True, kw_only=True):

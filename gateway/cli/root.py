@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "check": "Check settings, database, credentials and adapters.",
     "migrate": "Bring the database to this version's schema.",
     "keys": "Create, list, limit and revoke API keys.",
+    "endpoints": "Make, list, test and recover webhook endpoints.",
     "plan": "Show where a job would go, and why nowhere else.",
     "usage": "Show what owners' jobs cost, and what is left of budgets.",
     "submit": "Post a job to a running gateway.",

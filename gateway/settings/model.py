@@ -125,7 +125,7 @@ class Webhooks(Struct, frozen=True, kw_only=True):
     concurrency: Count = 64
     """Most deliveries under way at once."""
     per_host_concurrency: Count = 4
-    """Most deliveries under way at once to one host."""
+    """Most deliveries under way at once to one endpoint, or to one host and port for jobs' own webhooks."""
 
 
 class Media(Struct, frozen=True, kw_only=True):

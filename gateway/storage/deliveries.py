@@ -1,13 +1,17 @@
-"""Statements on deliveries: webhook bodies frozen with the change they tell of, and each try to send them."""
+"""Statements on deliveries: webhook bodies frozen with the change they tell of, and each try to send them.
+
+One that is given up has no try left, or was never tried since its endpoint was disabled or deleted when it
+came: its bytes are kept, and it can be queued anew.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from msgspec import Struct
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, literal_column, select, update
 
-from gateway.storage.tables import deliveries, delivery_attempts
+from gateway.storage.tables import GIVEN_UP, deliveries, delivery_attempts
 
 
 class Delivery(Struct, frozen=True, kw_only=True):
@@ -22,12 +26,19 @@ class Delivery(Struct, frozen=True, kw_only=True):
     type: str
     url: str
     sealed_secret: str | None
-    """The job's own secret; None means its owner's at the time of sending."""
+    """The job's own secret; None means its owner's at the time of sending. `OF_ENDPOINT`: the endpoint's."""
     body: bytes
     created_at_ms: int
     state: str = "pending"
     """pending, delivered or given_up."""
     finished_at_ms: int | None = None
+    endpoint_id: str | None = None
+    """None: to the job's own receiver."""
+
+
+OF_ENDPOINT = ""
+"""Stands in the place of a sealed secret where the endpoint's own signs. A version before endpoints fails to
+open it; without it that version would sign with the owner's."""
 
 
 class DeliveryAttempt(Struct, frozen=True, kw_only=True):
@@ -50,6 +61,8 @@ class Backlog(Struct, frozen=True):
     oldest_ms: int | None
 
 
+PAST_EVERY_ID = "dlv_g"
+
 _INSERT = insert(deliveries)
 _BY_IDS = select(deliveries).where(deliveries.c.id.in_(bindparam("ids", expanding=True)))
 _OF = select(deliveries).where(deliveries.c.job_id == bindparam("job_id")).order_by(deliveries.c.sequence)
@@ -63,6 +76,39 @@ _SETTLE = (
     update(deliveries)
     .where(deliveries.c.id == bindparam("delivery_id"))
     .values(state=bindparam("new_state"), finished_at_ms=bindparam("at_ms"))
+)
+_BY_ID = select(deliveries).where(deliveries.c.id == bindparam("of_id"))
+_LOCK = _BY_ID.with_for_update()
+_PAGE = (
+    select(deliveries)
+    .where(deliveries.c.id < bindparam("before"))
+    .order_by(deliveries.c.id.desc())
+    .limit(bindparam("limit"))
+)
+_PAGE_OF_JOB = _PAGE.where(deliveries.c.job_id == bindparam("job_id"))
+_PAGE_OF_ENDPOINT = _PAGE.where(deliveries.c.endpoint_id == bindparam("endpoint_id"))
+_TRIED = (
+    select(delivery_attempts.c.delivery_id, func.max(delivery_attempts.c.number).label("number"))
+    .where(delivery_attempts.c.delivery_id.in_(bindparam("ids", expanding=True)))
+    .group_by(delivery_attempts.c.delivery_id)
+)
+# The very text of the partial index, without which SQLite would not use it.
+_GIVEN_UP = (
+    select(deliveries.c.id)
+    .where(
+        literal_column(GIVEN_UP),
+        deliveries.c.endpoint_id == bindparam("of_endpoint"),
+        deliveries.c.id >= bindparam("first"),
+        deliveries.c.id > bindparam("after"),
+    )
+    .order_by(deliveries.c.id)
+    .limit(bindparam("limit"))
+    .with_for_update()
+)
+_REVIVE = (
+    update(deliveries)
+    .where(deliveries.c.id.in_(bindparam("ids", expanding=True)))
+    .values(state="pending", finished_at_ms=None)
 )
 _BACKLOG = select(func.count(), func.min(deliveries.c.created_at_ms)).where(deliveries.c.state == "pending")
 
@@ -80,6 +126,43 @@ def load_many(connection: Connection, delivery_ids: Sequence[str]) -> dict[str, 
         return {}
     rows = connection.execute(_BY_IDS, {"ids": list(delivery_ids)}).mappings()
     return {row["id"]: Delivery(**row) for row in rows}
+
+
+def load(connection: Connection, delivery_id: str, *, lock: bool = False) -> Delivery | None:
+    """Read a delivery; locked, it stays as it is until the transaction ends."""
+    row = connection.execute(_LOCK if lock else _BY_ID, {"of_id": delivery_id}).mappings().one_or_none()
+    return None if row is None else Delivery(**row)
+
+
+def page_of_job(connection: Connection, job_id: str, *, before: str | None, limit: int) -> list[Delivery]:
+    """Read a job's deliveries, newest first, after the one of this id."""
+    asked = {"job_id": job_id, "before": before or PAST_EVERY_ID, "limit": limit}
+    return [Delivery(**row) for row in connection.execute(_PAGE_OF_JOB, asked).mappings()]
+
+
+def page_of_endpoint(
+    connection: Connection, endpoint_id: str, *, before: str | None, limit: int
+) -> list[Delivery]:
+    """Read an endpoint's deliveries, newest first, after the one of this id."""
+    asked = {"endpoint_id": endpoint_id, "before": before or PAST_EVERY_ID, "limit": limit}
+    return [Delivery(**row) for row in connection.execute(_PAGE_OF_ENDPOINT, asked).mappings()]
+
+
+def find_given_up(
+    connection: Connection, endpoint_id: str, *, first: str, after: str, limit: int
+) -> list[str]:
+    """Lock what an endpoint did not get, from this id on and after that one, oldest first; their ids."""
+    asked = {"of_endpoint": endpoint_id, "first": first, "after": after, "limit": limit}
+    return list(connection.execute(_GIVEN_UP, asked).scalars())
+
+
+def revive(connection: Connection, delivery_ids: Sequence[str]) -> dict[str, int]:
+    """Make settled deliveries pending again; returns how often each was tried."""
+    connection.execute(_REVIVE, {"ids": list(delivery_ids)})
+    tried = {
+        row.delivery_id: int(row.number) for row in connection.execute(_TRIED, {"ids": list(delivery_ids)})
+    }
+    return {delivery_id: tried.get(delivery_id, 0) for delivery_id in delivery_ids}
 
 
 def load_of(connection: Connection, job_id: str) -> list[Delivery]:

@@ -170,6 +170,7 @@ _HOLD_EXPIRED = (
 _HELD_IDS = select(jobs.c.id).where(jobs.c.finished_at_ms.is_(None), jobs.c.hold_until_ms.is_not(None))
 
 _HOUSE = update(jobs).where(jobs.c.id == bindparam("job_id")).values(room=bindparam("new_room"))
+_OWNER = select(jobs.c.owner).where(jobs.c.id == bindparam("job_id"))
 
 
 def insert_many(connection: Connection, rows: list[dict[str, object]]) -> None:
@@ -197,6 +198,12 @@ def load(connection: Connection, job_id: str, *, lock: bool = False) -> Job | No
     """Read a job; with `lock`, no other transaction changes it before this one ends."""
     row = connection.execute(_LOCKED if lock else _BY_ID, {"job_id": job_id}).mappings().one_or_none()
     return None if row is None else _job(row)
+
+
+def owner_of(connection: Connection, job_id: str) -> str | None:
+    """Return whose a job is, readable or not; None when there is no such job."""
+    found: str | None = connection.execute(_OWNER, {"job_id": job_id}).scalar_one_or_none()
+    return found
 
 
 def lock(connection: Connection, job_ids: Sequence[str]) -> None:

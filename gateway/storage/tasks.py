@@ -13,10 +13,24 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import BigInteger, Connection, and_, bindparam, case, delete, insert, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from gateway.jobs.transitions import TaskKind
-from gateway.storage.tables import tasks
+from gateway.storage.tables import DELIVERS, tasks
 from gateway.telemetry import get_logger
 
 _log = get_logger("gateway.storage")
@@ -38,6 +52,8 @@ class Memo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When the provider held the run back no longer; while it does, the last look. 0: it never did."""
     cancel_doubted: bool = False
     """Whether a cancel was sent that may have been carried out, though its answer did not say so."""
+    before: int = 0
+    """How often a delivery was tried before it was queued anew: its tries are numbered on from there."""
     told: str = ""
     """What the timeline was last told of looks for a lost submission, so that it is told of changes only."""
 
@@ -83,6 +99,30 @@ _CANDIDATES = (
     .order_by(tasks.c.due_at_ms)
     .limit(bindparam("limit"))
     .with_for_update(skip_locked=True)
+)
+# The very text of the partial index, without which SQLite would not use it.
+_DELIVERS: ColumnElement[bool] = literal_column(DELIVERS)
+_FIRST_LANE = select(func.min(tasks.c.lane).label("lane")).where(_DELIVERS)
+_lanes = _FIRST_LANE.cte("lanes", recursive=True)
+_NEXT_LANE = select(func.min(tasks.c.lane)).where(_DELIVERS, tasks.c.lane > _lanes.c.lane).scalar_subquery()
+# From one lane to the next by the index, however many deliveries wait in them.
+_found = _lanes.union_all(select(_NEXT_LANE).where(_lanes.c.lane.is_not(None)))
+_LANES = select(
+    _found.c.lane,
+    select(func.min(tasks.c.due_at_ms))
+    .where(_DELIVERS, tasks.c.lane == _found.c.lane, FREE)
+    .scalar_subquery()
+    .label("due_at_ms"),
+)
+_IN_LANE = (
+    select(tasks.c.subject)
+    .where(_DELIVERS, tasks.c.lane == bindparam("of_lane"), tasks.c.due_at_ms <= bindparam("now_ms"), FREE)
+    .order_by(tasks.c.due_at_ms)
+    .limit(bindparam("limit"))
+    .with_for_update(skip_locked=True)
+)
+_DUE_OF = select(tasks.c.subject, tasks.c.due_at_ms).where(
+    tasks.c.kind == TaskKind.DELIVER.value, tasks.c.subject.in_(bindparam("ids", expanding=True))
 )
 # One kind a statement here too: SQLite answers an IN of row values with a scan of the whole table.
 _CLAIM = (
@@ -209,6 +249,58 @@ def claim(
     for _, of_kind, subject in sorted(due)[:limit]:
         found.setdefault(of_kind, []).append(subject)
     return claim_named(connection, found, now_ms=now_ms, until_ms=until_ms, holder=holder)
+
+
+class NewDelivery(Struct, frozen=True, kw_only=True):
+    """A delivery that is due."""
+
+    subject: str
+    lane: str
+    due_at_ms: int
+    before: int = 0
+
+
+def insert_deliveries(connection: Connection, due: Sequence[NewDelivery]) -> None:
+    """Store new tasks to deliver, each in its lane.
+
+    Raises:
+        IntegrityError: one of them is due already.
+    """
+    connection.execute(
+        _INSERT,
+        [
+            {
+                "kind": TaskKind.DELIVER.value,
+                "subject": one.subject,
+                "due_at_ms": one.due_at_ms,
+                "version": one.due_at_ms % VERSIONS,
+                "tries": 0,
+                "memo": msgspec.json.encode(Memo(before=one.before)).decode(),
+                "lane": one.lane,
+            }
+            for one in due
+        ],
+    )
+
+
+def lanes(connection: Connection, *, now_ms: int, holder: str) -> dict[str, int]:
+    """Read when the next delivery of each lane is due that could be claimed, now or later."""
+    found = connection.execute(_LANES, {"now_ms": now_ms, "holder": holder})
+    return {row.lane: row.due_at_ms for row in found if row.lane is not None and row.due_at_ms is not None}
+
+
+def waiting_in(connection: Connection, lane: str, *, limit: int, now_ms: int, holder: str) -> list[str]:
+    """Read a lane's deliveries that are due, and keep them from other workers until the transaction ends."""
+    asked = {"of_lane": lane, "limit": limit, "now_ms": now_ms, "holder": holder}
+    return list(connection.execute(_IN_LANE, asked).scalars())
+
+
+def due_of(connection: Connection, delivery_ids: Sequence[str]) -> dict[str, int]:
+    """Read when deliveries are due; those that are settled are left out."""
+    if not delivery_ids:
+        return {}
+    rows = connection.execute(_DUE_OF, {"ids": list(delivery_ids)})
+    return {row.subject: row.due_at_ms for row in rows}
 
 
 def claim_named(

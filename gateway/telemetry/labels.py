@@ -30,6 +30,9 @@ CALLBACK_OUTCOMES: Final = (
     "token", "stranger", "missing", "repeated", "malformed", "stale", "forged",
 )  # fmt: skip
 """What came of a provider's call: what it led to, why it was not kept, or why it proved nothing."""
+DISABLED: Final = ("gone", "failing", "requested")
+"""Why a webhook endpoint was disabled."""
+ENDPOINT_STATES: Final = ("enabled", "disabled")
 POLICIES: Final = ("requests", "jobs-in-flight", "budget", "queue")
 """The limits that a request or a new job can run into."""
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -56,6 +59,7 @@ OPERATION: Final = Closed(OPERATIONS)
 OUTCOME: Final = Closed(OUTCOMES)
 DELIVERY_OUTCOME: Final = Closed(DELIVERY_OUTCOMES)
 CALLBACK_OUTCOME: Final = Closed(CALLBACK_OUTCOMES)
+DISABLED_WHY: Final = Closed(DISABLED)
 SETTLED_HOW: Final = Closed(SETTLED)
 METHOD: Final = Closed(METHODS)
 POLICY: Final = Closed(POLICIES)

@@ -26,6 +26,9 @@ from gateway.telemetry.labels import (
     CODE,
     DELIVERY_OUTCOME,
     DELIVERY_OUTCOMES,
+    DISABLED,
+    DISABLED_WHY,
+    ENDPOINT_STATES,
     METHOD,
     NONE,
     OPERATION,
@@ -217,6 +220,14 @@ class Metrics:
         self.webhook_oldest_seconds = self._gauge(
             "webhook_oldest_seconds", "Age of the oldest of those deliveries, seconds; 0 without any."
         )
+        self._endpoints_disabled = self._counter(
+            "webhook_endpoints_disabled",
+            "Webhook endpoints disabled: gone (answered 410), failing (no success for 120 hours), requested.",
+            "reason",
+        )
+        self._endpoints = self._gauge("webhook_endpoints", "Webhook endpoints, by state.", "state")
+        for reason in DISABLED:
+            self._endpoints_disabled.labels(reason)
         for outcome in DELIVERY_OUTCOMES:
             self._attempts.labels(outcome)
 
@@ -306,6 +317,15 @@ class Metrics:
     def webhook_attempt(self, outcome: str) -> None:
         """Count a try to deliver; `outcome` is one of `DELIVERY_OUTCOMES`."""
         self._attempts.labels(DELIVERY_OUTCOME(outcome)).inc()
+
+    def endpoint_disabled(self, reason: str) -> None:
+        """Count an endpoint that was disabled; `reason` is one of `DISABLED`."""
+        self._endpoints_disabled.labels(DISABLED_WHY(reason)).inc()
+
+    def set_endpoints(self, counts: Mapping[str, int]) -> None:
+        """Set the number of endpoints by state; states left out become 0."""
+        for state in ENDPOINT_STATES:
+            self._endpoints.labels(state).set(counts.get(state, 0))
 
     def http(self, route: str | None, method: str) -> HttpMeter:
         """Return the meter of a route's template (None: no route matched) and method."""

@@ -18,7 +18,7 @@ from gateway.webhooks.outcome import BLOCKED_PREFIX, Outcome, Sent, judge_error,
 
 READ_BYTES = 8192  # of an answer, at most; then the connection is closed
 KEPT_BYTES = 1024  # of its text
-QUEUE_S = 0.25  # a host's queue must not fill the worker with deliveries that wait
+QUEUE_S = 5.0  # no more of a lane is claimed than a good receiver takes in that time
 
 _FIXED_HEADERS = {
     "content-type": "application/json",
@@ -54,7 +54,9 @@ class Sender:
         self._queue_s = queue_s
         self._timer = timer
 
-    async def send(self, *, url: str, headers: Mapping[str, str], body: bytes) -> Sent:
+    async def send(
+        self, *, url: str, headers: Mapping[str, str], body: bytes, lane: str | None = None
+    ) -> Sent:
         """Try once. Never raises for what the receiver, its name server or its URL does.
 
         Args:
@@ -62,6 +64,7 @@ class Sender:
             headers: what `signing.sign` made; a connection of its own carries them, so that no connection
                 gone stale fails a try, and the name is looked up and checked every time.
             body: the exact bytes that were signed.
+            lane: whose queue it stands in; None for that of the host and port.
         """
         try:
             request = httpx.Request(
@@ -70,7 +73,9 @@ class Sender:
         except (httpx.InvalidURL, UnicodeError) as error:
             return _failed(error, 0.0)
         try:
-            async with self._lanes.lane(request.url.raw_host.decode("ascii"), within_s=self._queue_s):
+            async with self._lanes.lane(
+                request.url.netloc.decode("ascii") if lane is None else lane, within_s=self._queue_s
+            ):
                 return await self._exchange(request)
         except TimeoutError:  # of the lane: the transport's are httpx's
             detail = "not sent: as many deliveries as allowed are under way"

@@ -1,4 +1,4 @@
-"""Signatures of Standard Webhooks 1.0.0, symmetric scheme `v1`: HMAC-SHA256 over `id.timestamp.body`.
+"""Signatures of Standard Webhooks 1.0.0 over `id.timestamp.body`: `v1` is HMAC-SHA256, `v1a` Ed25519.
 
 Source: https://github.com/standard-webhooks/standard-webhooks, spec/standard-webhooks.md at b2fa7b8, read
 2026-08. The `standardwebhooks` package is not used to sign: it takes secrets of any length and private keys
@@ -14,7 +14,12 @@ import hmac
 import re
 from collections.abc import Sequence
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 SHORTEST, LONGEST = 24, 64  # bytes of a secret
+
+Key = bytes | Ed25519PrivateKey
+"""A shared secret, or the private half of a pair."""
 
 _PREFIX = "whsec_"
 _PRIVATE_PREFIX = "whsk_"
@@ -41,12 +46,12 @@ def decode_secret(text: str) -> bytes:
     return key
 
 
-def sign(secrets: Sequence[bytes], *, message_id: str, timestamp_s: int, body: bytes) -> dict[str, str]:
+def sign(secrets: Sequence[Key], *, message_id: str, timestamp_s: int, body: bytes) -> dict[str, str]:
     """The three headers that prove a message's origin.
 
     Args:
-        secrets: keys as `decode_secret` gives them, the current one first; more than one while a rotation
-            overlaps. Each makes a signature.
+        secrets: keys as `decode_secret` gives them, or private ones, the current one first; more than one
+            while a rotation overlaps. Each makes a signature.
         message_id: the same for every try to send one event. A dot in it would let the id and the time be
             cut apart elsewhere with the same signature.
         timestamp_s: of this try, seconds since 1970-01-01 UTC.
@@ -59,7 +64,8 @@ def sign(secrets: Sequence[bytes], *, message_id: str, timestamp_s: int, body: b
     if not secrets:
         raise ValueError("nothing to sign with")
     for key in secrets:
-        _check_length(key)
+        if isinstance(key, bytes):
+            _check_length(key)
     if not _ID.fullmatch(message_id):
         raise ValueError("a webhook id is visible ASCII without a dot")
     if timestamp_s < 0:
@@ -72,7 +78,9 @@ def sign(secrets: Sequence[bytes], *, message_id: str, timestamp_s: int, body: b
     }
 
 
-def _signature(key: bytes, signed: bytes) -> str:
+def _signature(key: Key, signed: bytes) -> str:
+    if not isinstance(key, bytes):
+        return "v1a," + base64.b64encode(key.sign(signed)).decode("ascii")
     return "v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode("ascii")
 
 

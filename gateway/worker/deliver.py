@@ -9,18 +9,24 @@ from __future__ import annotations
 from gateway.crash_points import Point, reach
 from gateway.errors import SettingsError
 from gateway.service.dispatch import DeliveryTask
+from gateway.service.endpoint_keys import endpoint_keys
 from gateway.settings.model import Webhooks
 from gateway.storage.deliveries import DeliveryAttempt
 from gateway.storage.sealing import Sealer
 from gateway.storage.tasks import Due
 from gateway.telemetry import get_logger
+from gateway.webhooks.lanes import lane_of
 from gateway.webhooks.outcome import Outcome, Sent
 from gateway.webhooks.retry import next_try
 from gateway.webhooks.sending import Sender
-from gateway.webhooks.signing import decode_secret, sign
+from gateway.webhooks.signing import Key, decode_secret, sign
+from gateway.worker.in_hand import InHand
 from gateway.worker.tools import Tools, persist
 
 _log = get_logger("gateway.webhooks")
+
+WAITING_ROOM = 4
+"""How many deliveries are in hand for each that may be under way: the next is here when one is through."""
 
 
 class Deliver:
@@ -31,25 +37,57 @@ class Deliver:
         sender: dials receivers.
         sealer: opens their secrets.
         settings: the schedule.
+        in_hand: counts what was claimed of each lane.
     """
 
-    def __init__(self, tools: Tools, sender: Sender, sealer: Sealer, settings: Webhooks) -> None:
+    def __init__(
+        self,
+        tools: Tools,
+        sender: Sender,
+        sealer: Sealer,
+        settings: Webhooks,
+        in_hand: InHand | None = None,
+    ) -> None:
+        self._in_hand = in_hand or InHand(most=WAITING_ROOM * settings.per_host_concurrency)
         self._tools = tools
         self._sender = sender
         self._sealer = sealer
         self._settings = settings
+
+    async def claim(self, limit: int) -> list[DeliveryTask]:
+        """Lease what is due, of each lane as much as there is room for."""
+        tasks = await self._tools.dispatch.claim_deliveries(limit, self._in_hand.room)
+        for task in tasks:
+            self._in_hand.take(task.lane)
+        return tasks
+
+    async def next_due_ms(self) -> int | None:
+        """When the next one is due for which there is room."""
+        return await self._tools.dispatch.next_delivery_ms(self._in_hand.room)
+
+    async def carry_out(self, task: DeliveryTask) -> None:
+        """Try once what `claim` gave."""
+        try:
+            await self(task)
+        finally:
+            self._in_hand.put_down(task.lane)
 
     async def __call__(self, task: DeliveryTask) -> None:
         """Try once."""
         delivery, clock = task.delivery, self._tools.clock
         at_ms = clock.now_ms()
         headers = sign(
-            [decode_secret(self._secret(task))],
+            self._keys(task, at_ms),
             message_id=delivery.message_id,
             timestamp_s=at_ms // 1000,
             body=delivery.body,
         )
-        sent = await self._sender.send(url=delivery.url, headers=headers, body=delivery.body)
+        # An endpoint's URL as it is now: whoever moves mends what was frozen before, too.
+        url = delivery.url if task.endpoint is None else task.endpoint.url
+        sent = await self._sender.send(
+            url=url, headers=headers, body=delivery.body, lane=task.lane or lane_of(url)
+        )
+        self._in_hand.learn(task.lane, sent.outcome)
         if sent.outcome is not Outcome.BUSY:
             reach(Point.WEBHOOK_AFTER_SEND)
             await self._log_try(task, sent, at_ms)
@@ -65,14 +103,18 @@ class Deliver:
         state = "delivered" if sent.outcome is Outcome.DELIVERED else "given_up" if due is None else None
         tried = DeliveryAttempt(
             delivery_id=delivery.id,
-            number=tries,
+            number=task.claim.memo.before + tries,
             at_ms=at_ms,
             duration_ms=round(sent.duration_s * 1000),
             outcome=sent.outcome,
             status=sent.status,
             detail=sent.detail,
         )
-        held = await persist(lambda: tools.dispatch.delivered(task.claim, tried, state=state, due=due))
+        kept = await persist(
+            lambda: tools.dispatch.delivered(
+                task.claim, tried, state=state, due=due, endpoint_id=delivery.endpoint_id
+            )
+        )
         reach(Point.WEBHOOK_AFTER_COMMIT)
         tools.metrics.webhook_attempt(sent.outcome)
         if state == "delivered":
@@ -83,10 +125,18 @@ class Deliver:
             webhook_id=delivery.message_id,
             outcome=sent.outcome,
             http_status=sent.status,
-            number=tries,
+            number=tried.number,
             state=state or "pending",
-            kept=held,
+            kept=kept.held,
         )
+        if kept.disabled is not None:
+            tools.metrics.endpoint_disabled(kept.disabled)
+            _log.error(
+                "endpoint.disabled",
+                endpoint_id=delivery.endpoint_id,
+                owner=delivery.owner,
+                reason=kept.disabled,
+            )
 
     def _due(self, task: DeliveryTask, sent: Sent, *, tries: int) -> Due | None:
         now_ms = self._tools.clock.now_ms()
@@ -101,7 +151,15 @@ class Deliver:
         )
         if delay_s is None:
             return None
-        return Due(claim=task.claim, due_at_ms=now_ms + round(delay_s * 1000), tries=tries)
+        due_at_ms = now_ms + round(delay_s * 1000)
+        return Due(claim=task.claim, due_at_ms=due_at_ms, tries=tries, memo=task.claim.memo)
+
+    def _keys(self, task: DeliveryTask, at_ms: int) -> list[Key]:
+        """Return what is valid now, whenever the delivery was frozen."""
+        endpoint = task.endpoint
+        if endpoint is None:
+            return [decode_secret(self._secret(task))]
+        return endpoint_keys(endpoint, self._sealer, at_ms=at_ms)
 
     def _secret(self, task: DeliveryTask) -> str:
         delivery = task.delivery

@@ -58,6 +58,8 @@ class Lane(Generic[T]):
         claim: leases up to that many.
         step: carries one out.
         gather_s: how long due tasks may gather that come in ones and twos, seconds.
+        next_due: says when the next task may be claimed where not time alone decides that: what ends may
+            make room for the next, and is a reason to look. None: time decides.
     """
 
     def __init__(
@@ -68,8 +70,10 @@ class Lane(Generic[T]):
         step: Callable[[T], Awaitable[None]],
         *,
         gather_s: float = 0.0,
+        next_due: Callable[[], Awaitable[int | None]] | None = None,
     ) -> None:
         self.gather_s = gather_s
+        self.next_due = next_due
         self.kinds = kinds
         self.limit = limit
         self.claim = claim
@@ -177,7 +181,7 @@ class Worker:
             try:
                 await self._heed_clock()
                 tasks = await lane.claim(room) if room else []
-                pause_s = 0.0 if tasks else await self._until_due(lane.kinds)
+                pause_s = 0.0 if tasks else await self._until_due(lane)
             except StorageUnavailable as error:
                 _log.error("worker.storage", error=str(error))
                 tasks, pause_s = [], PAUSE_AFTER_FAILURE_S
@@ -193,6 +197,8 @@ class Worker:
                 active.add(running)
                 running.add_done_callback(active.discard)
                 running.add_done_callback(lambda done: self._under_way.pop(done, None))
+                if lane.next_due is not None:
+                    running.add_done_callback(lambda _: wake.set())
             if len(active) >= lane.limit:
                 await asyncio.wait(active, return_when=asyncio.FIRST_COMPLETED)
             elif pause_s > 0:
@@ -201,9 +207,11 @@ class Worker:
             elif lane.gather_s and len(tasks) < room:
                 await asyncio.sleep(lane.gather_s)
 
-    async def _until_due(self, kinds: Sequence[TaskKind]) -> float:
+    async def _until_due(self, lane: Lane[T]) -> float:
         """Return seconds to sleep: until the next task is due, `idle_s` at most, never nothing."""
-        due_at_ms = await self._dispatch.next_due_ms(kinds)
+        due_at_ms = await (
+            self._dispatch.next_due_ms(lane.kinds) if lane.next_due is None else lane.next_due()
+        )
         if due_at_ms is None:
             return self._idle_s
         return min(self._idle_s, max(0.001, (due_at_ms - self._clock.now_ms()) / 1000))

@@ -73,6 +73,7 @@ class Sweep:
         tools.metrics.set_jobs_in_progress(census.unfinished)
         tools.metrics.jobs_held.set(census.held)
         tools.metrics.webhook_backlog.set(census.backlog.count)
+        tools.metrics.set_endpoints(census.endpoints)
         tools.metrics.webhook_oldest_seconds.set(
             0 if oldest_ms is None else (tools.clock.now_ms() - oldest_ms) / 1000
         )

@@ -137,6 +137,43 @@ async def test_a_death_at_any_place_pays_nothing_twice_and_loses_nothing(
     assert check_database(database["DATABASE"]) == len(ids)
 
 
+@pytest.mark.parametrize("at", [Point.WEBHOOK_AFTER_SEND, Point.WEBHOOK_AFTER_COMMIT])
+async def test_a_death_around_a_send_to_an_endpoint_keeps_its_id(
+    tmp_path: Path, database: dict[str, str], at: Point
+) -> None:
+    async with (
+        asyncio.timeout(2 * PATIENCE_S),
+        open_providers(run_s=0.3, answer_s=0.02) as providers,
+        open_receiver() as receiver,
+    ):
+        environ = environment(
+            tmp_path,
+            {name: f"{providers.url}/{name}" for name in PROVIDERS},
+            WEBHOOKS__ALLOW_HTTP="true",
+            WEBHOOKS__ALLOWED_NETWORKS="127.0.0.1/32",
+            **database,
+        )
+        key = await made_key(environ, tmp_path, Scope.JOBS)
+        victim = ServeProcess(environ, tmp_path / "serve.log")
+        async with client_of(victim.url, key.key) as http:
+            client = CarefulClient(http)
+            await victim.start(**{crash_points.VARIABLE: at})
+            made = await client.ask("POST", "/v1/webhook-endpoints", json={"url": receiver.url()})
+            await client.post(0)
+            await dies_and_returns(victim)
+            path = f"/v1/webhook-endpoints/{made.json()['id']}/deliveries"
+            found: list[Document] = []
+            while not found or found[0]["state"] != "delivered":
+                found = (await client.ask("GET", path)).json()["deliveries"]
+                await asyncio.sleep(0.02)
+            assert await victim.end(signal.SIGTERM) == 0
+    check_messages(receiver.messages)
+    again = at is Point.WEBHOOK_AFTER_SEND
+    assert len(receiver.messages) == 1 + again
+    assert {message.id for message in receiver.messages} == {found[0]["webhook_id"]}
+    assert check_database(database["DATABASE"]) == 1
+
+
 @pytest.mark.parametrize("wish", ["nowhere", "submit.after_intent:0", "submit.after_intent:", "Submit", ":1"])
 def test_a_place_that_is_none_is_refused(wish: str) -> None:
     with pytest.raises(SettingsError, match=r"submit\.after_intent"):

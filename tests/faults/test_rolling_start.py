@@ -26,7 +26,7 @@ JOBS = 12
 NEWER = "0999"
 EXPANSION = """
     ALTER TABLE jobs ADD COLUMN shelf text;
-    ALTER TABLE tasks ADD COLUMN lane integer NOT NULL DEFAULT 0;
+    ALTER TABLE tasks ADD COLUMN drawer integer NOT NULL DEFAULT 0;
     CREATE TABLE shelves (name text PRIMARY KEY, job_id text);
     CREATE INDEX ix_jobs_shelf ON jobs (shelf);
     UPDATE alembic_version SET version_num = '0999';

@@ -143,6 +143,40 @@ async def test_the_replies_about_a_job_are_as_described(start_gateway: StartGate
     await checked(running.client, "GET", "/v1/jobs", params={"limit": "2"})
 
 
+async def test_the_replies_about_endpoints_are_as_described(start_gateway: StartGateway) -> None:
+    running = await start_gateway(settings=OPEN)
+    client, base = running.client, "/v1/webhook-endpoints"
+    async with open_receiver() as receiver:
+        created = await checked(client, "POST", base, json={"url": receiver.url(), "description": "d"})
+        one = f"{base}/{created.json()['id']}"
+        job_id = await running.accept()
+        await running.ended(job_id)
+        await receiver.received(1)
+        (told,) = (await checked(client, "GET", f"{one}/deliveries")).json()["deliveries"]
+        await checked(client, "GET", f"/v1/jobs/{job_id}/deliveries")
+        again = f"/v1/deliveries/{told['id']}/redeliver"
+        since = {"since": created.json()["created_at"]}
+        calls: list[tuple[str, str, int, Document]] = [
+            ("POST", again, 202, {}),
+            ("GET", base, 200, {}),
+            ("GET", one, 200, {}),
+            ("PATCH", one, 200, {"json": {"events": ["job.held"]}}),
+            ("PATCH", one, 422, {"json": {"url": "http://10.0.0.1"}}),
+            ("POST", f"{one}/test", 200, {}),
+            ("POST", f"{one}/rotate", 200, {}),
+            ("POST", f"{one}/recover", 202, {"json": since}),
+            ("POST", f"{one}/disable", 200, {}),
+            ("POST", f"{one}/recover", 409, {"json": since}),
+            ("POST", again, 409, {}),
+            ("POST", f"{one}/enable", 200, {}),
+            ("DELETE", one, 200, {}),
+            ("GET", one, 404, {}),
+            ("POST", base, 201, {"json": {"url": receiver.url(), "signing": "ed25519"}}),
+        ]
+        for method, path, status, request in calls:
+            assert (await checked(client, method, path, **request)).status_code == status, path
+
+
 async def test_the_other_replies_are_as_described(start_gateway: StartGateway) -> None:
     running = await start_gateway()
     for path in (

@@ -47,10 +47,16 @@ def check_invariants(where: Path | str) -> int:
             leased = (row["leased_by"] is not None, row["leased_until_ms"] is not None)
             assert leased[0] == leased[1], f"{row['kind']} of {row['subject']}: half a lease, by {leased}"
         ledger = _rows(connection, "spend")
+        endpoints: dict[str, list[Row]] = {}
+        for row in _rows(connection, "webhook_endpoints"):
+            _check_endpoint(row)
+            endpoints.setdefault(row["owner"], []).append(row)
     for job in jobs:
         of_job = by_job[job["id"]]
         _check_job(job, of_job.get("events", []), of_job.get("attempts", []), tasks.get(job["id"], set()))
-        _check_deliveries(job, of_job.get("events", []), of_job.get("deliveries", []), tasks)
+        told = of_job.get("events", []), of_job.get("deliveries", [])
+        _check_deliveries(job, *told, tasks)
+        _check_endpoints(job, *told, endpoints.get(job["owner"], []))
     _check_ledger(ledger, [(job, by_job[job["id"]].get("attempts", [])) for job in jobs])
     return len(jobs)
 
@@ -142,7 +148,8 @@ def _check_deliveries(job: Row, events: list[Row], deliveries: list[Row], tasks:
         for row in events
         if webhook is not None and row["type"] in webhook.events
     ]
-    frozen = sorted((row["sequence"], row["type"]) for row in deliveries)
+    own = [row for row in deliveries if row["endpoint_id"] is None]
+    frozen = sorted((row["sequence"], row["type"]) for row in own)
     assert frozen == wanted, f"{name}: deliveries {frozen}, but the receiver is to hear of {wanted}"
     for row in deliveries:
         body = msgspec.json.decode(row["body"])
@@ -151,6 +158,33 @@ def _check_deliveries(job: Row, events: list[Row], deliveries: list[Row], tasks:
         pending = row["state"] == "pending"
         due = TaskKind.DELIVER in tasks.get(row["id"], set())
         assert pending == due, f"{name}: {row['id']} is {row['state']}; has it a task? {due}"
+
+
+def _check_endpoints(job: Row, events: list[Row], deliveries: list[Row], endpoints: list[Row]) -> None:
+    """Each endpoint has, once, what it asks for and what happened while it was as it is."""
+    name = job["id"]
+    places = [(row["sequence"], row["endpoint_id"]) for row in deliveries]
+    assert len(set(places)) == len(places), f"{name}: an event goes to one receiver twice: {sorted(places)}"
+    messages = {(row["sequence"], row["message_id"]) for row in deliveries}
+    assert len(messages) == len({row["sequence"] for row in deliveries}), f"{name}: an event has two ids"
+    for endpoint in endpoints:
+        had = {row["sequence"] for row in deliveries if row["endpoint_id"] == endpoint["id"]}
+        wanted = {
+            row["sequence"]
+            for row in events
+            if row["type"] in endpoint["events"].split() and row["at_ms"] > endpoint["created_at_ms"]
+        }
+        unchanged = endpoint["updated_at_ms"] == endpoint["created_at_ms"]
+        assert not unchanged or wanted <= had, f"{name}: {endpoint['id']} lacks {wanted - had}"
+
+
+def _check_endpoint(row: Row) -> None:
+    disabled = row["state"] == "disabled"
+    why = row["disabled_reason"], row["disabled_at_ms"]
+    assert disabled == (None not in why), f"{row['id']} is {row['state']}, with {why}"
+    old = row["sealed_previous_secret"], row["previous_until_ms"]
+    assert (old[0] is None) == (old[1] is None), f"{row['id']}: half a rotation"
+    assert row["signing"] != "ed25519" or row["public_key"], f"{row['id']} has no public key"
 
 
 def _check_ledger(ledger: list[Row], jobs: list[tuple[Row, list[Row]]]) -> None:

@@ -21,9 +21,12 @@ from gateway.clock import SystemClock
 from gateway.ids import Ids
 from gateway.jobs.job import Attempt, AttemptState, Job, JobRequest
 from gateway.jobs.transitions import TaskKind
+from gateway.net import parse_policy
 from gateway.routing.catalogue import Catalogue, Offer
 from gateway.routing.routes import JobRoutes
+from gateway.service.deliveries import Deliveries
 from gateway.service.dispatch import Dispatch, JobTask
+from gateway.service.endpoints import Endpoints
 from gateway.service.health import Healths, Terms
 from gateway.service.intake import Intake, NewJob
 from gateway.service.jobs import Jobs
@@ -139,6 +142,15 @@ class Stage:
         self.catalogue = Catalogue(offers=(Offer(spec=a_spec(), account="default"),))
         self.record = Record(database, self.clock, self.ids, self)
         self.jobs = Jobs(database, self.clock, self.record)
+        self.endpoints = Endpoints(
+            database,
+            self.clock,
+            self.ids,
+            self.sealer,
+            receivers=parse_policy(allowed_networks=(), allow_http=False),
+            random_bytes=Random(11).randbytes,  # noqa: S311 - the same secrets in every run
+        )
+        self.deliveries = Deliveries(database, self.clock)
         self.keys = Keys(database, self.clock, self.ids, self.sealer)
         terms = {(offer.spec.name, offer.account): A_DAY for offer in self.catalogue.offers}
         self.healths = Healths(database, self.clock, terms)

@@ -156,12 +156,12 @@ async def test_a_delivery_is_settled_with_its_try(stage: Stage) -> None:
     (task,) = await ended(stage)
     body = task.delivery.body
     later = Due(claim=task.claim, due_at_ms=NOW_MS + 60, tries=1)
-    assert await stage.dispatch.delivered(task.claim, tried(task), state=None, due=later)
+    assert (await stage.dispatch.delivered(task.claim, tried(task), state=None, due=later)).held
     assert await stage.tasks() == [("deliver", 60)]
     stage.clock.advance(1)
     (again,) = await stage.dispatch.claim_deliveries(10)
     assert (again.claim.tries, again.delivery.body, again.delivery) == (1, body, task.delivery)
-    assert await stage.dispatch.delivered(again.claim, tried(again, 2), state="delivered", due=None)
+    assert (await stage.dispatch.delivered(again.claim, tried(again, 2), state="delivered", due=None)).held
     (row,) = await stage.rows(tables.deliveries)
     assert (row["state"], row["finished_at_ms"], row["body"]) == ("delivered", NOW_MS + 2, body)
     assert [one["number"] for one in await stage.rows(tables.delivery_attempts)] == [1, 2]
@@ -175,7 +175,7 @@ async def test_whoever_lost_a_delivery_logs_nothing(stage: Stage, state: str | N
     await stage.worker("second").claim_deliveries(10)
     before = await stage.everything()
     due = Due(claim=task.claim, due_at_ms=0) if state is None else None
-    assert not await stage.dispatch.delivered(task.claim, tried(task), state=state, due=due)
+    assert not (await stage.dispatch.delivered(task.claim, tried(task), state=state, due=due)).held
     assert await stage.everything() == before
 
 

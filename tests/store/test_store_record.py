@@ -142,7 +142,12 @@ async def test_a_decision_that_raises_leaves_nothing(stage: Stage) -> None:
 
 @pytest.mark.parametrize(
     ("module", "statement"),
-    [(event_rows, "insert_many"), (tasks, "drop"), (delivery_rows, "insert_many"), (tasks, "insert_many")],
+    [
+        (event_rows, "insert_many"),
+        (tasks, "drop"),
+        (delivery_rows, "insert_many"),
+        (tasks, "insert_deliveries"),
+    ],
     ids=["events", "follow-ups", "deliveries", "their tasks"],
 )
 async def test_a_statement_that_fails_leaves_nothing(

@@ -36,6 +36,8 @@ EXPECTED = {
     "webhook_lag_seconds": set(),
     "webhook_backlog": set(),
     "webhook_oldest_seconds": set(),
+    "webhook_endpoints": {"state"},
+    "webhook_endpoints_disabled_total": {"reason"},
     "http_requests_total": {"route", "method", "status"},
     "http_request_duration_seconds": {"route", "method"},
     "storage_commit_seconds": set(),
@@ -71,6 +73,8 @@ def use_everything(metrics: Metrics, word: str) -> None:
     metrics.set_shut("alpha", "default", "submit", shut=True)
     metrics.spent(word, 1)
     metrics.webhook_attempt(word)
+    metrics.endpoint_disabled(word)
+    metrics.set_endpoints({word: 1, "enabled": 2})
     metrics.http(word, word).done(200, 0.001)
 
 
