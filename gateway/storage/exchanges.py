@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from msgspec import Struct
 from sqlalchemy import Connection, bindparam, insert, select
 
 from gateway.storage.tables import exchanges
-from gateway.upstream.calls import Spoken
+
+
+class Spoken(Protocol):
+    """A call to a provider, as whoever made it tells of it."""
+
+    @property
+    def operation(self) -> str: ...
+    @property
+    def at_ms(self) -> int: ...
+    @property
+    def duration_ms(self) -> int: ...
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def request(self) -> str: ...
+    @property
+    def status(self) -> int | None: ...
+    @property
+    def response(self) -> str: ...
 
 
 class Exchange(Struct, frozen=True, kw_only=True):
