@@ -61,7 +61,7 @@ def row_of(heard: Heard, width: int) -> Table:
 
 
 def _columns(width: int) -> list[int]:
-    columns = list(_WIDTHS)
+    columns: list[int] = [*_WIDTHS]
     left = width - sum(columns) - _GAP * (len(columns) + 1)
     columns[_JOB] = max(_LEAST_JOB, columns[_JOB] - max(0, _LEAST_VERDICT - left))
     return [*columns, max(_LEAST_VERDICT, width - sum(columns) - _GAP * (len(columns) + 1))]
