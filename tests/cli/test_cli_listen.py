@@ -8,13 +8,17 @@ import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from cli_command import CHARACTER, REFERENCE, Started, run, run_process, started
+from rich.console import Console
 
+from gateway.cli.listen.desk import Heard, Verdict
+from gateway.cli.listen.lines import row_of
 from gateway.webhooks import decode_secret, sign
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
@@ -160,15 +164,16 @@ def test_people_read_a_line_each_and_a_sum(tmp_path: Path) -> None:
         for content, headers in ((body, signed(body)), (body, signed(body)), (odd, {})):
             httpx.post(url, content=content, headers=headers, trust_env=False)
         listen.process.send_signal(signal.SIGINT)
-        said = listen.process.communicate(timeout=10)[0]
-    assert listen.process.returncode == 0
+        assert listen.process.wait(timeout=10) == 0
+        assert listen.process.stdout is not None
+        said = listen.process.stdout.read()
     # The line on how a gateway is let call here comes first.
     hint, first, second, third, total = said.splitlines()
     assert "MOTION_GATEWAY_WEBHOOKS__ALLOW_HTTP=true" in hint
-    assert first.split()[1:] == ["job.succeeded", "job_1", "succeeded", "#7", "verified,", "answered", "204"]
-    assert second.endswith("again, the 2nd time, answered 204")
+    assert first.split()[1:] == ["job.succeeded", "job_1", "succeeded", "#7", "verified", "->", "204"]
+    assert second.endswith("again (2nd) -> 204")
     assert "\x1b" not in third
-    assert "unsigned, answered 401: a header is missing" in third
+    assert "unsigned -> 401: a header is missing" in third
     assert total == "3 received: 1 verified, 1 again, 1 unsigned"
 
 
@@ -217,3 +222,21 @@ def test_the_secret_may_be_in_a_file(tmp_path: Path) -> None:
 def test_its_variables_are_no_settings_that_serve_would_refuse(tmp_path: Path) -> None:
     done = run(tmp_path, "keys", "list", **{VARIABLE: SECRET, f"{VARIABLE}_FILE": "/nowhere"})
     assert "is not a setting" not in done.stderr
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_a_line_fits_the_terminal_and_shows_the_verdict(width: int) -> None:
+    said = {
+        "job_id": "job_" + "1" * 32,
+        "webhook_id": "msg_1",
+        "type": "job.succeeded",
+        "status": "succeeded",
+    }
+    for verdict in Verdict:
+        heard = Heard(at_ms=0, verdict=verdict, answered=204, sequence=1234, times=2, overtaken=True, **said)
+        console = Console(width=width, file=StringIO())
+        console.print(row_of(heard, width))
+        lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]  # it is the one given
+        assert len(lines) == 1
+        assert f"{verdict} -> 204" in lines[0].replace("again (2nd)", "again")
+        assert "#1234" in lines[0]

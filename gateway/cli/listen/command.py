@@ -93,7 +93,7 @@ class _Printer:
             self._write(json_line_of(heard))
             return
         with self._console.capture() as captured:
-            self._console.print(row_of(heard))
+            self._console.print(row_of(heard, self._console.width))
         self._write(captured.get().rstrip())
 
     def _write(self, line: str) -> None:

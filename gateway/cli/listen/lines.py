@@ -14,9 +14,10 @@ from gateway.cli.listen.desk import Heard, Verdict
 from gateway.cli.screen import printable
 from gateway.jobs.view import instant
 
-_WIDTHS: Final = ((12, 12), (13, 20), (10, 36), (9, 12), (4, 8))
-"""Least and most characters of time, type, job, status and number. Where the terminal is narrow, the job's id
-gives way, and then the reason behind the verdict."""
+_WIDTHS: Final = (12, 13, 36, 9, 5)
+"""Of time, type, job, status and number, in characters; the verdict has the rest."""
+_JOB: Final = 2  # which of them gives way where the terminal is narrow
+_LEAST_JOB, _LEAST_VERDICT, _GAP = 8, 20, 2
 _LONGEST: Final = 60  # characters that are looked at of a foreign word
 _JOB_COLORS: Final = {"succeeded": "green", "failed": "red", "cancelled": "yellow"}
 _COLORS: Final = {
@@ -35,35 +36,42 @@ _REASONS: Final = {
 }
 
 
-def row_of(heard: Heard) -> Table:
-    """Return a line of columns: time, type, job, status, number, verdict."""
-    row = Table.grid(padding=(0, 2))
-    for least, most in _WIDTHS:
-        row.add_column(no_wrap=True, overflow="ellipsis", min_width=least, max_width=most)
-    row.add_column(no_wrap=True, overflow="ellipsis", min_width=10)
+def row_of(heard: Heard, width: int) -> Table:
+    """Return a line of columns: time, type, job, status, number, verdict.
+
+    Args:
+        heard: what came.
+        width: of the terminal, in characters.
+    """
+    row = Table.grid(padding=(0, _GAP, 0, 0))
+    for columns in _columns(width):
+        row.add_column(no_wrap=True, overflow="ellipsis", width=columns)
     # What no signature vouches for is shown, to find out what is wrong, but never in the colour of a result.
     believed = heard.verdict in {Verdict.VERIFIED, Verdict.AGAIN}
     style = _JOB_COLORS.get(heard.status or "", "") if believed else "dim"
     row.add_row(
         Text(_clock(heard.at_ms), style="dim"),
-        Text(_word(heard.type).ljust(13), style="" if believed else "dim"),
-        Text(_word(heard.job_id).ljust(36), style="" if believed else "dim"),
-        Text(_word(heard.status).ljust(9), style=style),
-        Text(("-" if heard.sequence is None else f"#{heard.sequence}")[:_LONGEST].rjust(4), style="dim"),
+        Text(_word(heard.type), style="" if believed else "dim"),
+        Text(_word(heard.job_id), style="" if believed else "dim"),
+        Text(_word(heard.status), style=style),
+        Text("-" if heard.sequence is None else f"#{heard.sequence}"[:_LONGEST], style="dim"),
         Text(verdict_of(heard), style=_COLORS[heard.verdict]),
     )
     return row
 
 
+def _columns(width: int) -> list[int]:
+    columns: list[int] = [*_WIDTHS]
+    left = width - sum(columns) - _GAP * (len(columns) + 1)
+    columns[_JOB] = max(_LEAST_JOB, columns[_JOB] - max(0, _LEAST_VERDICT - left))
+    return [*columns, max(_LEAST_VERDICT, width - sum(columns) - _GAP * (len(columns) + 1))]
+
+
 def verdict_of(heard: Heard) -> str:
-    """Say what became of it: `verified, answered 204`."""
-    words = [str(heard.verdict)]
-    if heard.verdict is Verdict.AGAIN:
-        words = [f"again, the {_ordinal(heard.times)} time"]
-    if heard.overtaken:
-        words.append("after a later event")
-    told = ", ".join([*words, f"answered {heard.answered}"])
-    reason = _REASONS.get(heard.verdict)
+    """Say what became of it, and what it was answered: `verified -> 204`."""
+    word = f"again ({_ordinal(heard.times)})" if heard.verdict is Verdict.AGAIN else str(heard.verdict)
+    told = f"{word} -> {heard.answered}"
+    reason = "after a later event" if heard.overtaken else _REASONS.get(heard.verdict)
     return told if reason is None else f"{told}: {reason}"
 
 

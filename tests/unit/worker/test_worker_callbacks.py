@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -120,6 +121,7 @@ async def test_many_make_one_poll_every_two_seconds(stage: Stage, post: Post) ->
             await bench.work(RUNNING)
         stage.clock.advance(0.1)
     assert polled_ms == [0, 2000, 4000]
+    assert Counter(post.outcomes) == {"poll": 6, "coalesced": 54}
 
 
 async def test_one_that_comes_late_in_a_wait_does_not_lengthen_it(stage: Stage, post: Post) -> None:
