@@ -22,6 +22,8 @@ from gateway.clock import SystemClock
 from gateway.errors import Refusal
 from gateway.ids import REQUEST, Ids
 
+ABORT = "motion_gateway.abort"
+"""In the scope of a request: breaks its connection, whatever is still to be sent on it."""
 _LINGER_S = 2.0
 _REQUEST_LINE_REST = 256  # method, version and line ends, generously
 _FRAMING_RATIO = 8  # one-byte chunks have five bytes of framing for each byte of body
@@ -67,6 +69,10 @@ class _Parting(asyncio.Transport):
         self._transport.write_eof()
         self._transport.resume_reading()
         self._loop.call_later(_LINGER_S, self._transport.close)
+
+    def abort(self) -> None:
+        self._parted = True
+        self._transport.abort()
 
     def is_closing(self) -> bool:
         return self._parted or self._transport.is_closing()
@@ -202,6 +208,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         # RFC 9112, section 3.2: two readers of one request must not see two hosts.
         if self._hosts > 1:
             self._stop("bad-request", "There is more than one Host header.")
+        self.scope[ABORT] = self.transport.abort  # type: ignore[typeddict-unknown-key]  # ours
         super().on_headers_complete()
         self._stop_timer()
         self._heads += 1

@@ -25,7 +25,8 @@ DELIVERY_OUTCOMES: Final = (
     "busy",
 )  # fmt: skip
 """What came of one try to deliver; a test compares them with `gateway.webhooks.outcome`."""
-POLICIES: Final = ("requests", "jobs-in-flight", "budget", "queue")
+WATCHES: Final = ("stream", "wait")
+POLICIES: Final = ("requests", "jobs-in-flight", "budget", "queue", "watchers")
 """The limits that a request or a new job can run into."""
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -53,3 +54,4 @@ DELIVERY_OUTCOME: Final = Closed(DELIVERY_OUTCOMES)
 SETTLED_HOW: Final = Closed(SETTLED)
 METHOD: Final = Closed(METHODS)
 POLICY: Final = Closed(POLICIES)
+WATCH: Final = Closed(WATCHES)
