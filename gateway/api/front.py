@@ -66,7 +66,7 @@ class Front:
         started = time.perf_counter()
 
         # HEAD is answered as GET; the server leaves the body out by the scope it keeps itself.
-        inner = {**scope, "method": "GET", HEAD_ONLY: True} if scope["method"] == "HEAD" else scope
+        inner: Scope = {**scope, "method": "GET", HEAD_ONLY: True} if scope["method"] == "HEAD" else scope
 
         async def answer(message: Message) -> None:
             nonlocal status

@@ -326,7 +326,7 @@ OPERATIONS = (
 
 def build_openapi() -> bytes:
     """Return the document as indented JSON."""
-    types = {JobEvent, ProgressEvent}  # in streams, which have no schema
+    types: set[type] = {JobEvent, ProgressEvent}  # in streams, which have no schema
     types |= {taken for op in OPERATIONS for taken in (op.takes, op.answers) if isinstance(taken, type)}
     ordered = sorted(types, key=lambda one: one.__name__)
     _, components = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
@@ -379,7 +379,7 @@ def _describe(operation: Operation) -> Json:
     if operation.takes is not None:
         described["requestBody"] = {"required": True, "content": _content(operation.takes)}
     if operation.told:
-        described["description"] = " ".join(filter(None, (described.get("description"), operation.told)))
+        described["description"] = f"{described.get('description', '')} {operation.told}".lstrip()
     responses: dict[str, object] = {str(operation.status): _answer(operation)}
     for status, meaning in operation.or_status.items():
         document = {} if status == 204 else _answer(operation)

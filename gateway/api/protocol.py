@@ -9,6 +9,8 @@ every refusal is a problem document, followed by the end of the connection. A sl
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, NoReturn
@@ -71,7 +73,11 @@ class _Parting(asyncio.Transport):
         self._loop.call_later(_LINGER_S, self._transport.close)
 
     def abort(self) -> None:
+        """Reset the connection, so that the kernel, too, forgets what the client does not read."""
         self._parted = True
+        connection = self._transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
     def is_closing(self) -> bool:
@@ -208,7 +214,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         # RFC 9112, section 3.2: two readers of one request must not see two hosts.
         if self._hosts > 1:
             self._stop("bad-request", "There is more than one Host header.")
-        self.scope[ABORT] = self.transport.abort  # type: ignore[typeddict-unknown-key]  # ours
+        self.scope[ABORT] = self.transport.abort  # type: ignore[literal-required]  # ours, not ASGI's
         super().on_headers_complete()
         self._stop_timer()
         self._heads += 1

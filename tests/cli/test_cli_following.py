@@ -156,8 +156,8 @@ async def test_a_refusal_is_told() -> None:
 async def test_events_are_read_as_browsers_read_them() -> None:
     async def lines() -> AsyncIterator[str]:
         for line in (
-            "retry: 5", "", ": hello", "id: 1", "event: a", "data: x", "data:y", "", "data: z", "", "id: 2", "",
-            "event: b", "", "data: cut off",
+            "retry: 5", "", ": hello", "id: 1", "event: a", "data: x", "data:y", "", "data: z", "", "id: 2",
+            "", "event: b", "", "data: cut off",
         ):  # fmt: skip
             yield line
 

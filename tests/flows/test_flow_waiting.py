@@ -29,12 +29,14 @@ async def post(running: RunningGateway, prefer: str, **headers: str) -> httpx.Re
 
 
 async def waiting(running: RunningGateway, count: int = 1) -> None:
-    """Wait until that many requests are kept."""
+    """Wait until that many requests are kept for their jobs, which are stored by then."""
+    watch = running.gateway._watch
 
     async def as_many() -> bool:
-        return await running.metric("watchers", kind="wait") == count
+        return len(watch._watchers) == count == sum(one.topic is not None for one in watch._watchers)
 
     await running.when(as_many)
+    assert await running.metric("watchers", kind="wait") == count
 
 
 async def newest(running: RunningGateway) -> Document:

@@ -34,6 +34,7 @@ EXPECTED = {
     "webhook_lag_seconds": set(),
     "webhook_backlog": set(),
     "webhook_oldest_seconds": set(),
+    "watchers": {"kind"},
     "http_requests_total": {"route", "method", "status"},
     "http_request_duration_seconds": {"route", "method"},
     "storage_commit_seconds": set(),
