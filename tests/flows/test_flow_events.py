@@ -30,6 +30,7 @@ from webhook_receiver import open_receiver
 from gateway.api import streams
 from gateway.errors import StorageUnavailable
 from gateway.jobs import transitions
+from gateway.service import watch as watch_module
 from gateway.service.keys import Scope
 from gateway.service.watch import Watch
 from gateway.storage import events as event_rows
@@ -423,3 +424,15 @@ async def test_a_database_that_is_away_for_a_while_ends_no_stream(start_gateway:
             await asyncio.wait_for(failed.wait(), PATIENCE_S)
         assert logged(await stream.rest())[-1].type == "job.cancelled"
     assert not watch._blind
+
+
+async def test_what_this_process_commits_is_told_without_waiting_for_a_tick(
+    start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_module, "TICK_S", 3600.0)
+    running = await start_gateway()
+    (job_id,) = await waiting_jobs(running, 1)
+    async with reading(running.client, job_id) as stream:
+        await stream.until("job.accepted")
+        await cancel(running, job_id)
+        assert (await stream.until("job.cancelled")).data["data"]["status"] == "cancelled"
