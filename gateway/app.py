@@ -23,6 +23,7 @@ from gateway.api.ops import OpsDesk, ops_routes
 from gateway.api.plans import plan_routes
 from gateway.api.providers import provider_routes
 from gateway.api.semantics import Terms
+from gateway.api.streams import StreamDesk
 from gateway.api.usage import usage_routes
 from gateway.clock import Clock
 from gateway.errors import SettingsError, StorageUnavailable
@@ -61,9 +62,11 @@ from gateway.service.plans import Planner
 from gateway.service.quotas import Quotas
 from gateway.service.record import Record
 from gateway.service.run_times import RunTimes
+from gateway.service.story import Stories
 from gateway.service.throttle import Throttle
 from gateway.service.usage import Usage
 from gateway.service.wakeup import Wakeup
+from gateway.service.watch import Places, Watch
 from gateway.settings import Settings
 from gateway.settings.rates import parse_rate
 from gateway.storage.store import lock_store, open_store
@@ -173,7 +176,16 @@ class Gateway:
         database, sealer, clock = self.store.database, self.store.sealer, self.store.clock
         ids = self._ids = Ids(clock, random_bits)
         self._wakeup = Wakeup()
-        announcer = Announcer(self.metrics, self._wakeup)
+        self._watch = Watch(
+            database,
+            clock,
+            Places(all=settings.server.watchers_max, per_owner=settings.server.watchers_per_owner),
+            on_count=self.metrics.set_watchers,
+            on_denied=self.metrics.rate_limited,
+            spread=spread,
+        )
+        self._stories = Stories(database)
+        announcer = Announcer(self.metrics, self._wakeup, self._watch.moved)
         self.accounts = accounts_of(settings, self._registry.adapters)
         self.catalogue = catalogue_of(self._registry, self.accounts, settings)
         record = Record(database, clock, ids, announcer)
@@ -290,6 +302,13 @@ class Gateway:
             body_max_bytes=settings.server.body_max_bytes,
             body_timeout_s=settings.server.body_timeout_s,
             cursor_key=cursor_key,
+            watch=self._watch,
+            streams=StreamDesk(
+                watch=self._watch,
+                stories=self._stories,
+                clock=self.store.clock,
+                spread=self._spread,
+            ),
         )
         ops = OpsDesk(
             door=door,
@@ -412,9 +431,15 @@ class Gateway:
             with suppress(StorageUnavailable):  # then the last seconds' runs teach nothing
                 await self.run_times.renew()
 
+    def hang_up(self) -> None:
+        """Answer those who wait, and end all event streams: a server that stops waits for its answers."""
+        self._stopping = True
+        self._watch.stop()
+
     async def close(self) -> None:
         """Stop, and let go of everything."""
         await self.stop_worker()
+        await self._watch.close()
         await self._upstream.aclose()
         await self._sender.aclose()
         await self.store.database.close()

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from gateway.api.rate_fields import RATE_FIELDS, REQUESTS, rate_fields
 from gateway.api.replies import AnyRequest
-from gateway.errors import Refusal
+from gateway.errors import Refusal, StorageUnavailable
 from gateway.service.keys import Keys, Principal, Scope
 from gateway.service.throttle import Taken, Throttle
 
@@ -69,6 +69,18 @@ class Doorkeeper:
                 self._on_denied(REQUESTS)
                 raise self._too_often(taken)
         return principal
+
+    async def still_good(self, request: AnyRequest, scope: Scope) -> bool:
+        """Whether who was admitted would be again. It is not counted, and nobody is sent away for a doubt."""
+        if not self._required:
+            return True
+        try:
+            await self._principal(request.scope["headers"], scope)
+        except StorageUnavailable:
+            return True
+        except Refusal:
+            return False
+        return True
 
     def _too_often(self, taken: Taken) -> Refusal:
         again_s = math.ceil(taken.reset_s * (1 + JITTER * self._spread()))

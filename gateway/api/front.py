@@ -24,6 +24,10 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
 REQUEST_ID = "motion_gateway.request_id"
+HEAD_ONLY = "motion_gateway.head_only"
+"""In the scope of a request whose answer's body nobody gets: what has no end must not begin."""
+ASIDE_S = "motion_gateway.aside_s"
+"""In the scope: seconds for which a client was kept at its own wish, which are no time of ours."""
 CALLBACKS = "/v1/callbacks/"
 _GIVEN_ID = re.compile(rb"[!-~]{1,128}")
 
@@ -62,7 +66,7 @@ class Front:
         started = time.perf_counter()
 
         # HEAD is answered as GET; the server leaves the body out by the scope it keeps itself.
-        inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+        inner: Scope = {**scope, "method": "GET", HEAD_ONLY: True} if scope["method"] == "HEAD" else scope
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -82,7 +86,8 @@ class Front:
             if status == 0:
                 await _answer_internal(answer, request_id)
         finally:
-            self._observe(inner, scope["method"], status, time.perf_counter() - started)
+            seconds = time.perf_counter() - started - inner.get(ASIDE_S, 0.0)
+            self._observe(inner, scope["method"], status, max(0.0, seconds))
             logged_request.reset(token)
 
     def _name(self, scope: Scope) -> str:

@@ -1,9 +1,10 @@
-"""/v1/jobs: create, read, list, cancel, timeline."""
+"""/v1/jobs: create, read, list, cancel, timeline, events."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import msgspec
 from litestar import Router, get, post
@@ -19,16 +20,20 @@ from gateway.api.body import (
     fingerprint,
     read_body,
 )
+from gateway.api.prefer import wait_s
 from gateway.api.replies import AnyRequest, Reply, json_reply
 from gateway.api.schemas import CreateJob, JobPage, ResolveJob
 from gateway.api.semantics import Meant, Terms, understand
+from gateway.api.streams import EventStream, StreamDesk, Wish, last_event_id
+from gateway.api.waiting import waited
 from gateway.errors import FieldProblem, Refusal
 from gateway.ids import JOB, well_formed
 from gateway.jobs.view import JobView, view
 from gateway.service.holds import Action, AdoptRun, GiveUp, Holds, SubmitAgain
-from gateway.service.intake import Intake, NewJob
+from gateway.service.intake import Accepted, Intake, NewJob
 from gateway.service.jobs import Jobs, not_found
 from gateway.service.keys import Principal, Scope
+from gateway.service.watch import Kind, Watch
 from gateway.storage.jobs import JobFilter
 from providers.contract.status import JobStatus
 
@@ -61,6 +66,8 @@ class JobDesk(Struct, frozen=True, kw_only=True):
     body_max_bytes: int
     body_timeout_s: float
     cursor_key: bytes
+    watch: Watch
+    streams: StreamDesk
 
 
 def job_routes(desk: JobDesk) -> Router:
@@ -74,30 +81,25 @@ def job_routes(desk: JobDesk) -> Router:
         _check_body_headers(headers)
         key = idempotency_key(_values(headers, b"idempotency-key"))
         body, meant = await read_job(request, desk, principal)
-        accepted = await desk.intake.accept(
-            NewJob(
-                owner=principal.owner,
-                request=meant.request,
-                metadata=meant.metadata,
-                webhook_secret=meant.webhook_secret,
-                idempotency_key=key,
-                fingerprint=fingerprint(body),
-            )
+        new = NewJob(
+            owner=principal.owner,
+            request=meant.request,
+            metadata=meant.metadata,
+            webhook_secret=meant.webhook_secret,
+            idempotency_key=key,
+            fingerprint=fingerprint(body),
         )
-        replayed = accepted.job is None
-        shown = (
-            await desk.jobs.show(accepted.job_id, owner=principal.owner)
-            if accepted.job is None
-            else view(accepted.job, ())
-        )
-        return json_reply(
-            shown,
-            status=202,
-            headers={
-                "location": f"/v1/jobs/{accepted.job_id}",
-                "idempotency-replayed": "true" if replayed else "false",
-            },
-        )
+        within_s = wait_s(_values(headers, b"prefer"))
+        if within_s is None:
+            accepted = await desk.intake.accept(new)
+            return _accepted(accepted, await _as_accepted(desk, accepted, principal))
+        # Its place before its job: who is told that there is none has stored nothing.
+        with desk.watch.place(Kind.WAIT, principal.owner) as watcher:
+            accepted = await desk.intake.accept(new)
+            shown = await _as_accepted(desk, accepted, principal)
+            job = await waited(request, desk.watch, desk.jobs, watcher, shown, within_s=within_s)
+            applied = job.status.terminal or not desk.watch.stopping
+            return _accepted(accepted, job, waited_s=within_s if applied else None)
 
     @get("/{job_id:str}")
     async def read(request: AnyRequest) -> Reply:
@@ -138,6 +140,18 @@ def job_routes(desk: JobDesk) -> Router:
         principal = await desk.door.admit(request, Scope.JOBS)
         return json_reply(await desk.jobs.timeline(_job_id(request), owner=principal.sees))
 
+    @get("/{job_id:str}/events")
+    async def events(request: AnyRequest) -> EventStream:
+        principal = await desk.door.admit(request, Scope.JOBS)
+        wish = Wish(
+            job_id=_job_id(request),
+            after=last_event_id(_values(request.scope["headers"], b"last-event-id")),
+            owner=principal.owner,
+            sees=principal.sees,
+            still_good=partial(desk.door.still_good, request, Scope.JOBS),
+        )
+        return EventStream(desk.streams, wish)
+
     @post("/{job_id:str}/resolve")
     async def resolve(request: AnyRequest) -> Reply:
         headers: Headers = request.scope["headers"]
@@ -151,7 +165,7 @@ def job_routes(desk: JobDesk) -> Router:
             )
         )
 
-    handlers: list[BaseRouteHandler] = [create, read, page, cancel, timeline, resolve]
+    handlers: list[BaseRouteHandler] = [create, read, page, cancel, timeline, events, resolve]
     return Router("/v1/jobs", route_handlers=handlers)
 
 
@@ -197,6 +211,25 @@ def idempotency_key(values: Sequence[bytes]) -> str | None:
         detail = "One Idempotency-Key of 1 to 255 visible ASCII characters, quoted or bare, is accepted."
         raise Refusal("idempotency-key-invalid", detail)
     return bare.decode("ascii")
+
+
+async def _as_accepted(desk: JobDesk, accepted: Accepted, principal: Principal) -> JobView:
+    if accepted.job is not None:
+        return view(accepted.job, ())
+    return await desk.jobs.show(accepted.job_id, owner=principal.owner)
+
+
+def _accepted(accepted: Accepted, shown: JobView, *, waited_s: int | None = None) -> Reply:
+    """Answer with a job: 200 when it was waited for and has ended."""
+    headers = {
+        "location": f"/v1/jobs/{accepted.job_id}",
+        "idempotency-replayed": "true" if accepted.job is None else "false",
+    }
+    if waited_s is not None:
+        headers["preference-applied"] = f"wait={waited_s}"
+    return json_reply(
+        shown, status=200 if waited_s is not None and shown.status.terminal else 202, headers=headers
+    )
 
 
 def _check_body_headers(headers: Headers) -> None:

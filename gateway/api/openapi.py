@@ -6,6 +6,7 @@ guess from it; a test holds this list against the routes that are served.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 
 import msgspec
@@ -13,12 +14,14 @@ from msgspec import Struct
 
 from gateway.api import schemas
 from gateway.api.problems import PROBLEMS
+from gateway.api.streams import ProgressEvent
 from gateway.jobs.view import JobView
 from gateway.service.deliveries import DeliveryView
 from gateway.service.endpoints import EndpointDeleted, EndpointView, EndpointWithSecret, Recovered
 from gateway.service.jobs import TimelineView
 from gateway.service.pings import PingView
 from gateway.service.plans import PlanView
+from gateway.service.record import JobEvent
 from gateway.service.usage import UsageView
 
 Json = dict[str, object]
@@ -40,10 +43,16 @@ class Operation(Struct, frozen=True, kw_only=True):
     answers: type | str
     """The type of the reply's document, or its media type where it is no document of ours."""
     status: int = 200
+    or_status: Mapping[int, str] = {}
+    """Further statuses of success, with what each means; those but 204 have the same document."""
     refusals: tuple[str, ...] = ()
     """Slugs of the problems it can answer with, besides those of every route."""
     parameters: tuple[Json, ...] = ()
     headers: tuple[str, ...] = ()
+    at_times: tuple[str, ...] = ()
+    """Headers that only some of the answers have."""
+    told: str = ""
+    """What else there is to say."""
 
 
 def _query(name: str, schema: Json, description: str) -> Json:
@@ -73,6 +82,20 @@ PAGE_OF = (
     _query("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "Entries on a page."),
     _query("cursor", {"type": "string"}, "`next_cursor` of the page before."),
 )
+PREFER: Json = {
+    "name": "Prefer",
+    "in": "header",
+    "schema": {"type": "string", "examples": ["wait=30"]},
+    "description": "`wait=N` (RFC 7240): answer when the job has ended, with 200, or after N seconds, with "
+    "202. N is 1 to 60; more is taken as 60, and `Preference-Applied` says so. What is malformed, or another "
+    "preference, is not looked at. A replay waits as well.",
+}
+LAST_EVENT_ID: Json = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "schema": {"type": "integer", "minimum": 0},
+    "description": "The `id` of the event that was received last: the stream goes on after it.",
+}
 DAY: Json = {"type": "string", "format": "date"}
 INSTANT: Json = {"type": "string", "format": "date-time"}
 AUTH = ("unauthenticated", "forbidden", "bad-header", "quota-exceeded")
@@ -99,8 +122,10 @@ OPERATIONS = (
         takes=schemas.CreateJob,
         answers=JobView,
         status=202,
-        parameters=(IDEMPOTENCY,),
+        or_status={200: "It was waited for, and has ended."},
+        parameters=(IDEMPOTENCY, PREFER),
         headers=("Location", "Idempotency-Replayed"),
+        at_times=("Preference-Applied",),
         refusals=(
             *AUTH,
             *BODY,
@@ -190,6 +215,22 @@ OPERATIONS = (
         answers=TimelineView,
         parameters=(JOB_ID,),
         refusals=(*AUTH, *ONE_JOB, *STORAGE),
+    ),
+    Operation(
+        method="get",
+        path="/v1/jobs/{job_id}/events",
+        id="watchJob",
+        summary="A job's events as they happen, as server-sent events, to its end.",
+        scope="jobs",
+        answers="text/event-stream",
+        or_status={204: "The job has ended, and there is nothing after `Last-Event-ID`: do not come back."},
+        parameters=(JOB_ID, LAST_EVENT_ID),
+        refusals=(*AUTH, *ONE_JOB, "temporary-reduced-capacity", *STORAGE),
+        told="Every event of the job's log in order: `id` is its number, `event` its type, and `data` what a "
+        "webhook carries (`JobEvent`), with the job as it was then; of the past `progress` is mostly unknown "
+        "(null). `event: progress`, which has no `id`, tells in between that it rose (`ProgressEvent`). A "
+        "comment comes after 15 s of silence. The stream ends after the last event of a job that has ended; "
+        "when it breaks before, come back with `Last-Event-ID`.",
     ),
     Operation(
         method="post",
@@ -448,7 +489,8 @@ OPERATIONS = (
 
 def build_openapi() -> bytes:
     """Return the document as indented JSON."""
-    types = {taken for op in OPERATIONS for taken in (op.takes, op.answers) if isinstance(taken, type)}
+    types: set[type] = {JobEvent, ProgressEvent}  # in streams, which have no schema
+    types |= {taken for op in OPERATIONS for taken in (op.takes, op.answers) if isinstance(taken, type)}
     ordered = sorted(types, key=lambda one: one.__name__)
     _, components = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
     _open_documents(components)
@@ -499,7 +541,12 @@ def _describe(operation: Operation) -> Json:
         described["description"] = f"Needs the scope `{operation.scope}`."
     if operation.takes is not None:
         described["requestBody"] = {"required": True, "content": _content(operation.takes)}
+    if operation.told:
+        described["description"] = f"{described.get('description', '')} {operation.told}".lstrip()
     responses: dict[str, object] = {str(operation.status): _answer(operation)}
+    for status, meaning in operation.or_status.items():
+        document = {} if status == 204 else _answer(operation)
+        responses[str(status)] = document | {"description": meaning}
     by_status: dict[int, list[str]] = {}
     for slug in operation.refusals:
         by_status.setdefault(PROBLEMS[slug].status, []).append(slug)
@@ -516,8 +563,10 @@ def _describe(operation: Operation) -> Json:
 
 def _answer(operation: Operation) -> Json:
     answer: Json = {"description": operation.summary, "content": _content(operation.answers)}
-    if operation.headers:
-        answer["headers"] = {name: {"schema": {"type": "string"}} for name in operation.headers}
+    if operation.headers or operation.at_times:
+        text: Json = {"schema": {"type": "string"}}
+        always = {name: text | {"required": True} for name in operation.headers}
+        answer["headers"] = always | dict.fromkeys(operation.at_times, text)
     return answer
 
 

@@ -9,6 +9,8 @@ every refusal is a problem document, followed by the end of the connection. A sl
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, NoReturn
@@ -22,6 +24,8 @@ from gateway.clock import SystemClock
 from gateway.errors import Refusal
 from gateway.ids import REQUEST, Ids
 
+ABORT = "motion_gateway.abort"
+"""In the scope of a request: breaks its connection, whatever is still to be sent on it."""
 _LINGER_S = 2.0
 _REQUEST_LINE_REST = 256  # method, version and line ends, generously
 _FRAMING_RATIO = 8  # one-byte chunks have five bytes of framing for each byte of body
@@ -67,6 +71,14 @@ class _Parting(asyncio.Transport):
         self._transport.write_eof()
         self._transport.resume_reading()
         self._loop.call_later(_LINGER_S, self._transport.close)
+
+    def abort(self) -> None:
+        """Reset the connection, so that the kernel, too, forgets what the client does not read."""
+        self._parted = True
+        connection = self._transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
 
     def is_closing(self) -> bool:
         return self._parted or self._transport.is_closing()
@@ -202,6 +214,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         # RFC 9112, section 3.2: two readers of one request must not see two hosts.
         if self._hosts > 1:
             self._stop("bad-request", "There is more than one Host header.")
+        self.scope[ABORT] = self.transport.abort  # type: ignore[literal-required]  # ours, not ASGI's
         super().on_headers_complete()
         self._stop_timer()
         self._heads += 1

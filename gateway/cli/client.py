@@ -13,7 +13,9 @@ import click
 import httpx
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
+from gateway.cli.event_stream import StreamEvent, read_events
 from gateway.cli.exits import Failed
 from gateway.errors import FieldProblem
 from gateway.jobs.view import JobView
@@ -26,6 +28,10 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 TIMEOUT_S = 30.0
 WATCH_S = 1.0
 AWAY_S = 60.0
+SILENCE_S = 45.0
+"""After which a stream counts as broken: three of a gateway's heartbeats."""
+POLLS = 10
+"""How often a job is asked for before a stream that was refused, or broke, is tried again."""
 
 T = TypeVar("T")
 
@@ -59,6 +65,45 @@ class _Problem(Struct, frozen=True):
     detail: str = ""
     instance: str = ""
     errors: tuple[FieldProblem, ...] = ()
+
+
+class _Told(Struct, frozen=True):
+    """What an event of a job's log carries."""
+
+    data: JobView
+
+
+class _Progress(Struct, frozen=True):
+    """What `event: progress` carries."""
+
+    progress: float
+
+
+class _Heard:
+    """What was heard of a job so far.
+
+    Args:
+        on_change: told of it.
+    """
+
+    def __init__(self, on_change: Callable[[JobView], None]) -> None:
+        self._on_change = on_change
+        self.job: JobView | None = None
+        self.last_id = ""
+
+    def take(self, job: JobView) -> None:
+        """Take the job as it stands."""
+        self.job = job
+        self._on_change(job)
+
+    def hear(self, event: StreamEvent) -> None:
+        """Take an event, raising `msgspec.DecodeError` when this version cannot read it."""
+        if event.type != "progress":
+            self.take(msgspec.json.decode(event.data, type=_Told).data)
+            self.last_id = event.id
+        elif self.job is not None:
+            progress = msgspec.json.decode(event.data, type=_Progress).progress
+            self.take(replace(self.job, progress=progress))
 
 
 class GatewayClient:
@@ -96,31 +141,50 @@ class GatewayClient:
     async def follow(
         self, job_id: str, on_change: Callable[[JobView], None], *, every_s: float = WATCH_S
     ) -> Answered:
-        """Read a job again and again until it ended.
+        """Follow a job's events until it ended; where there is no stream of them, ask again and again.
 
         A gateway that restarts meanwhile is waited for: the job goes on without us.
 
         Raises:
             Failed: the gateway refuses, or was away for a minute on end.
         """
-        away_s, seen = 0.0, False
+        heard, away_s, polls = _Heard(on_change), 0.0, 0
         while True:
+            if polls:
+                polls -= 1
+            elif not await self._listen(job_id, heard):
+                polls = POLLS
             try:
                 answered = await self.show(job_id)
             except (NobodyHome, NoAnswer) as error:
-                if not seen:
+                if heard.job is None:
                     raise
                 if away_s >= AWAY_S:
                     raise Failed(f"{error}. The job goes on: motion-gateway watch {job_id}") from error
                 if not away_s:
                     click.echo("the gateway does not answer; the job goes on, trying again", err=True)
                 away_s += every_s
+                polls = 0  # it may stream again once it is back
             else:
-                away_s, seen = 0.0, True
-                on_change(answered.job)
+                away_s = 0.0
+                heard.take(answered.job)
                 if answered.job.status.terminal:
                     return answered
             await asyncio.sleep(every_s)
+
+    async def _listen(self, job_id: str, heard: _Heard) -> bool:
+        """Hear what happens to a job until the stream ends or breaks; False when there is none."""
+        headers = {"Last-Event-ID": heard.last_id} if heard.last_id else {}
+        path, timeout = f"/v1/jobs/{quote(job_id, safe='')}/events", httpx.Timeout(TIMEOUT_S, read=SILENCE_S)
+        try:
+            async with self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
+                if response.status_code != 200:
+                    return False  # whatever it is, asking for the job tells it better
+                async for event in read_events(response.aiter_lines()):
+                    heard.hear(event)
+        except (httpx.HTTPError, msgspec.DecodeError):
+            return False  # the job is asked for now, and the stream some time later
+        return True
 
     async def _job(
         self,

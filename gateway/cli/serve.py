@@ -142,6 +142,7 @@ async def _admit(gateway: Gateway) -> list[str]:
 
 async def _stop(gateway: Gateway, server: Running) -> None:
     """Stop together: from here on it is not ready, takes no connection and claims no task."""
+    gateway.hang_up()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(gateway.stop_worker())
         tasks.create_task(server.stop())

@@ -36,6 +36,29 @@ def replay_attempts(changes: Iterable[Changes]) -> dict[str, Attempt]:
     return {key: msgspec.convert(_folded(entries), Attempt) for key, entries in by_id.items()}
 
 
+class Replay:
+    """A log read back entry by entry: after each, the job is as it was when that entry was written."""
+
+    def __init__(self) -> None:
+        self._state: Changes = {}
+        self._attempts: dict[str, Changes] = {}
+
+    def take(self, state: Changes | None, attempt: Changes | None) -> None:
+        """Take what one entry changed; an attempt is named by `id`."""
+        self._state |= state or {}
+        if attempt is not None:
+            self._attempts.setdefault(str(attempt["id"]), {}).update(attempt)
+
+    def state(self) -> JobState:
+        """Return the job's state, raising `msgspec.ValidationError` for one that this version cannot read."""
+        return msgspec.convert(_known(self._state), JobState)
+
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Return the job's attempts in their order; raises like `state`."""
+        found = (msgspec.convert(_known(one), Attempt) for one in self._attempts.values())
+        return tuple(sorted(found, key=lambda attempt: attempt.number))
+
+
 def _fields(value: JobState | Attempt) -> Changes:
     fields: Changes = msgspec.to_builtins(value)
     return fields
@@ -45,4 +68,8 @@ def _folded(changes: Iterable[Mapping[str, object]]) -> Changes:
     folded: Changes = {}
     for entry in changes:
         folded |= entry
+    return _known(folded)
+
+
+def _known(folded: Changes) -> Changes:
     return {name: value for name, value in folded.items() if value is not None}

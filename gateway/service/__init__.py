@@ -6,6 +6,7 @@
 * `keys`: API keys and their owners. `dispatch`: what the worker claims, and how it gives tasks back.
 * `adoption`: what a look for a lost submission found, settled. `holds`: an operator's word on a held job.
   `callbacks`: what providers tell unasked, kept as hints; `inflow`: how many of them are taken.
+* `watch`: those who wait for jobs or watch them, woken by one look for all. `story`: a job's log, told.
 * `announce`: metrics, logs and wake-ups after each commit. `wakeup`: those who sleep until something is due.
 
 Nothing here talks to a provider or a receiver, but for `holds`: it asks whether a run is there.

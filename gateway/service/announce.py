@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gateway.jobs.job import Attempt, AttemptState, Job, latest
 from gateway.service.record import Recorded
 from gateway.service.wakeup import Wakeup
@@ -26,11 +28,18 @@ WARNED = frozenset(
 
 
 class Announcer:
-    """Hears of every commit that concerns a job."""
+    """Hears of every commit that concerns a job.
 
-    def __init__(self, metrics: Metrics, wakeup: Wakeup) -> None:
+    Args:
+        metrics: count it.
+        wakeup: wakes those who carry out what is due.
+        moved: told of each job that changed.
+    """
+
+    def __init__(self, metrics: Metrics, wakeup: Wakeup, moved: Callable[[str], None]) -> None:
         self._metrics = metrics
         self._wakeup = wakeup
+        self._moved = moved
 
     def accepted(self, job: Job) -> None:
         """A job was stored."""
@@ -54,6 +63,7 @@ class Announcer:
         how = settled(recorded)
         if how is not None and attempt is not None:
             self._metrics.submission_settled(attempt.provider, how)
+        self._moved(job.id)
         self._wakeup.wake()
 
     def _count_end(self, job: Job) -> None:

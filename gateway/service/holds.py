@@ -20,12 +20,13 @@ from gateway.jobs.job import Attempt, Held, Job, in_doubt
 from gateway.jobs.schedule import retry_after_s
 from gateway.jobs.transitions import Step
 from gateway.jobs.view import JobView, view
+from gateway.service.exchanges import exchange_of
 from gateway.service.jobs import not_found
 from gateway.service.record import JobUnknown, Record, Recorded, Verdict, Weigh
 from gateway.storage import attempts as attempt_rows
 from gateway.storage import jobs as job_rows
 from gateway.storage.engine import Database
-from gateway.storage.exchanges import Exchange, exchange_of
+from gateway.storage.exchanges import Exchange
 from gateway.storage.readable import load_readable
 from gateway.upstream.accounts import Accounts
 from gateway.upstream.calls import Called, Calls

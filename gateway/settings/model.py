@@ -45,6 +45,11 @@ class Server(Struct, frozen=True, kw_only=True):
     """Within this the whole request head must have arrived."""
     body_timeout_s: Seconds = 10.0
     """Within this the whole request body must have arrived."""
+    watchers_max: Annotated[int, Meta(ge=0, le=30_000)] = 5000
+    """Most event streams and waiting requests at once in a process; more are answered 503. Each takes a
+    file descriptor."""
+    watchers_per_owner: Annotated[int, Meta(ge=0, le=30_000)] = 500
+    """The most of them that one owner may have."""
 
 
 class Auth(Struct, frozen=True, kw_only=True):

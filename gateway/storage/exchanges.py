@@ -2,31 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from msgspec import Struct
 from sqlalchemy import Connection, bindparam, insert, select
 
 from gateway.storage.tables import exchanges
-
-
-class Spoken(Protocol):
-    """A call to a provider, as whoever made it tells of it."""
-
-    @property
-    def operation(self) -> str: ...
-    @property
-    def at_ms(self) -> int: ...
-    @property
-    def duration_ms(self) -> int: ...
-    @property
-    def outcome(self) -> str: ...
-    @property
-    def request(self) -> str: ...
-    @property
-    def status(self) -> int | None: ...
-    @property
-    def response(self) -> str: ...
 
 
 class Exchange(Struct, frozen=True, kw_only=True):
@@ -45,21 +24,6 @@ class Exchange(Struct, frozen=True, kw_only=True):
     """None when there was no answer."""
     response: str
     """The body's beginning, or what went wrong."""
-
-
-def exchange_of(job_id: str, attempt_id: str, spoken: Spoken) -> Exchange:
-    """Write down what was said."""
-    return Exchange(
-        job_id=job_id,
-        attempt_id=attempt_id,
-        operation=spoken.operation,
-        at_ms=spoken.at_ms,
-        duration_ms=spoken.duration_ms,
-        outcome=spoken.outcome,
-        request=spoken.request,
-        status=spoken.status,
-        response=spoken.response,
-    )
 
 
 _INSERT = insert(exchanges)

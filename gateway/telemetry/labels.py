@@ -33,7 +33,8 @@ CALLBACK_OUTCOMES: Final = (
 DISABLED: Final = ("gone", "failing", "requested")
 """Why a webhook endpoint was disabled."""
 ENDPOINT_STATES: Final = ("enabled", "disabled")
-POLICIES: Final = ("requests", "jobs-in-flight", "budget", "queue")
+WATCHES: Final = ("stream", "wait")
+POLICIES: Final = ("requests", "jobs-in-flight", "budget", "queue", "watchers")
 """The limits that a request or a new job can run into."""
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -63,3 +64,4 @@ DISABLED_WHY: Final = Closed(DISABLED)
 SETTLED_HOW: Final = Closed(SETTLED)
 METHOD: Final = Closed(METHODS)
 POLICY: Final = Closed(POLICIES)
+WATCH: Final = Closed(WATCHES)

@@ -39,6 +39,8 @@ from gateway.telemetry.labels import (
     SETTLED,
     SETTLED_HOW,
     STATUS,
+    WATCH,
+    WATCHES,
     Closed,
 )
 
@@ -183,7 +185,7 @@ class Metrics:
         self._limited = self._counter(
             "rate_limited",
             "Requests that a limit kept out: requests (of a key), jobs-in-flight and budget (of an owner),"
-            " queue (of all).",
+            " queue (of all), watchers (of an owner, or of all).",
             "policy",
         )
         self._spent = self._counter(
@@ -237,10 +239,16 @@ class Metrics:
         )
         self._http_seconds = self._histogram(
             "http_request_duration_seconds",
-            "Seconds from a request's head to the end of its answer.",
+            "Seconds from a request's head to the end of its answer, but for what its client wished to wait"
+            " or to watch.",
             REQUEST_BUCKETS,
             "route", "method",
         )  # fmt: skip
+        self._watchers = self._gauge(
+            "watchers", "Event streams that are open, and requests that wait for a job's end.", "kind"
+        )
+        for kind in WATCHES:
+            self._watchers.labels(kind)
 
     def _declare_process(self) -> None:
         self.storage_commit_seconds = self._histogram(
@@ -301,6 +309,10 @@ class Metrics:
     def rate_limited(self, policy: str) -> None:
         """Count a request that a limit kept out; `policy` is one of `labels.POLICIES`."""
         self._limited.labels(POLICY(policy)).inc()
+
+    def set_watchers(self, kind: str, count: int) -> None:
+        """Set how many watch jobs; `kind` is one of `labels.WATCHES`."""
+        self._watchers.labels(WATCH(kind)).set(count)
 
     def spent(self, provider: str, micro_usd: int) -> None:
         """Count what a run was found to have cost."""

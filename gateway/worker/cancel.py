@@ -25,8 +25,9 @@ from gateway.jobs.transitions import Step, TaskKind
 from gateway.routing import pacing
 from gateway.routing.health import Operation
 from gateway.service.dispatch import JobTask
+from gateway.service.exchanges import exchange_of
 from gateway.service.record import Decide
-from gateway.storage.exchanges import Exchange, exchange_of
+from gateway.storage.exchanges import Exchange
 from gateway.storage.tasks import Due
 from gateway.telemetry import get_logger
 from gateway.upstream.accounts import UpstreamAccount

@@ -25,8 +25,9 @@ from gateway.routing.failover import Choice, Outcome
 from gateway.routing.health import Operation, Shut
 from gateway.routing.routes import JobRoutes
 from gateway.service.dispatch import JobTask
+from gateway.service.exchanges import exchange_of
 from gateway.service.record import Decide
-from gateway.storage.exchanges import Exchange, exchange_of
+from gateway.storage.exchanges import Exchange
 from gateway.storage.tasks import Due, Memo
 from gateway.telemetry import get_logger
 from gateway.upstream.accounts import UpstreamAccount

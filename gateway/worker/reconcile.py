@@ -21,7 +21,8 @@ from gateway.jobs.transitions import resubmits
 from gateway.routing.health import Operation
 from gateway.service.adoption import Adoptions, Seen
 from gateway.service.dispatch import JobTask
-from gateway.storage.exchanges import Exchange, exchange_of
+from gateway.service.exchanges import exchange_of
+from gateway.storage.exchanges import Exchange
 from gateway.storage.tasks import Due
 from gateway.telemetry import get_logger
 from gateway.upstream.accounts import UpstreamAccount

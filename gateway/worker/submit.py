@@ -34,9 +34,9 @@ from gateway.routing.plan import Candidate
 from gateway.routing.queue import accounts_of
 from gateway.routing.routes import JobRoutes
 from gateway.service.dispatch import JobTask
+from gateway.service.exchanges import exchange_of
 from gateway.service.health import Write
 from gateway.service.record import Decide
-from gateway.storage.exchanges import exchange_of
 from gateway.storage.tasks import Due
 from gateway.telemetry import get_logger
 from gateway.upstream.accounts import UpstreamAccount

@@ -1,6 +1,6 @@
-"""Ours against bare Litestar: durable accept and read, with 100,000 jobs stored. And a fleet (`fleet.py`).
+"""Ours against bare Litestar: durable accept and read, 100,000 jobs stored. A fleet, and event streams.
 
-    python tests/bench/run.py [requests|fleet] ...
+    python tests/bench/run.py [requests|fleet|streams] ...
 
 For requests the server is pinned to one core and the client to another; rounds alternate, so that a machine
 whose speed drifts shifts both. Absolute rates are of this machine; the ratios are the result.
@@ -30,9 +30,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from seed import seed
+from streams import STREAMS, measure_streams
 
 HERE = Path(__file__).parent
 CONNECTIONS = (16, 64)
+WHAT = ("requests", "fleet", "streams")
 BODY = (
     b'{"character":{"type":"image","url":"https://media.example.com/hero.png"},'
     b'"reference":{"type":"video","url":"https://media.example.com/act.mp4","duration_s":8.5},'
@@ -109,7 +111,8 @@ async def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="?", choices=("requests", "fleet"), help="both, unless one is named")
+    parser.add_argument("what", nargs="?", choices=WHAT, help="all, unless one is named")
+    parser.add_argument("--streams", type=int, default=STREAMS, help="open at once")
     parser.add_argument("--fleet-jobs", type=int, default=FLEET_JOBS, help="for the workers to end")
     parser.add_argument("--in-flight", type=int, default=IN_FLIGHT, help="jobs that run at once")
     parser.add_argument("--jobs", type=int, default=100_000, help="jobs stored before")
@@ -118,13 +121,15 @@ async def main() -> None:
     arguments = parser.parse_args()
     console = Console()
     show_pacing(console)  # arithmetic alone; `python tests/bench/pacing.py` prints just this
-    if arguments.what != "fleet":
+    if arguments.what in {None, "requests"}:
         cores = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {max(cores)})
         await compare_requests(console, arguments)
         os.sched_setaffinity(0, cores)
-    if arguments.what != "requests":
+    if arguments.what in {None, "fleet"}:
         await measure_fleet(console, jobs=arguments.fleet_jobs, running=arguments.in_flight)
+    if arguments.what in {None, "streams"}:
+        await measure_streams(console, streams=arguments.streams)
 
 
 async def compare_requests(console: Console, arguments: argparse.Namespace) -> None:

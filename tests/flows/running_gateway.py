@@ -292,6 +292,7 @@ async def open_gateway(
             async with client_of(url_of(listener), key.key) as client:
                 yield RunningGateway(gateway, url_of(listener), client, key, simulator)
         finally:
+            gateway.hang_up()
             server.should_exit = True
             await serving
     finally:

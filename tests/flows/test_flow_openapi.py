@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from event_reader import logged, reading
 from litestar import Litestar
 from running_gateway import PROVIDERS, Document, RunningGateway, StartGateway, asked, fault
 from schema_check import Misfit, Schemas
@@ -47,9 +48,13 @@ def check_reply(reply: httpx.Response) -> None:
     operation: Document = DOCUMENT["paths"][template][reply.request.method.lower()]
     documented = operation["responses"].get(str(reply.status_code))
     assert documented is not None, f"{reply.request.method} {template} may not answer {reply.status_code}"
+    if reply.status_code == 204:
+        assert "content" not in documented
+        return
     media = reply.headers["content-type"].partition(";")[0]
     assert media in documented["content"], (template, reply.status_code, media)
-    assert set(map(str.lower, documented.get("headers", {}))) <= set(reply.headers)
+    headers = documented.get("headers", {})
+    assert {name.lower() for name, header in headers.items() if header.get("required")} <= set(reply.headers)
     if media.endswith("json"):
         REPLIES.check(reply.json(), documented["content"][media]["schema"], f"{template}")
     if media == PROBLEM:
@@ -60,6 +65,19 @@ async def checked(client: httpx.AsyncClient, method: str, path: str, **request: 
     reply = await client.request(method, path, **request)
     check_reply(reply)
     return reply
+
+
+async def check_stream(running: RunningGateway, job_id: str) -> None:
+    """What an ended job's stream carries is as described, and so is the answer to who has heard it."""
+    async with reading(running.client, job_id) as stream:
+        told = logged(await stream.rest())
+        check_reply(stream.response)
+    for one in told:
+        REPLIES.check(one.data, component("JobEvent"), one.type)
+    heard = {"Last-Event-ID": str(told[-1].id)}
+    assert (
+        await checked(running.client, "GET", f"/v1/jobs/{job_id}/events", headers=heard)
+    ).status_code == 204
 
 
 async def check_job(running: RunningGateway, job_id: str) -> Document:
@@ -123,6 +141,10 @@ async def test_the_replies_about_a_job_are_as_described(start_gateway: StartGate
         REPLIES.check(message.event["data"], component("JobView"))
         await running.sweep(1)
         assert (await check_job(running, job_id))["status"] == "succeeded"
+        await check_stream(running, job_id)
+        waited = {"Idempotency-Key": "w", "Prefer": "wait=60"}
+        reply = await checked(running.client, "POST", "/v1/jobs", json=asked(provider), headers=waited)
+        assert reply.status_code == 200
     running.break_(fault("fail:content_rejected"))
     failed = await running.accept(provider)
     await running.ended(failed)

@@ -27,6 +27,7 @@ from gateway.storage import (
     limits,
     spend,
     tasks,
+    watched,
 )
 from gateway.storage.jobs import JobFilter
 from gateway.storage.sqlite import open_engine
@@ -136,6 +137,8 @@ def plans(connection: Connection, run: Run) -> list[str]:
             "sqlite_autoindex_attempts_1",
         ),
         (lambda c: events.load_of(c, a_job(7).id), "sqlite_autoindex_events_1"),
+        (lambda c: watched.look(c, [a_job(7).id, a_job(8).id]), "sqlite_autoindex_jobs_1"),
+        (lambda c: watched.load_logs(c, [a_job(7).id, a_job(8).id]), "sqlite_autoindex_events_1"),
         (lambda c: exchanges.load_of(c, a_job(7).id), "ix_exchanges_job_id"),
         (lambda c: deliveries.load_of(c, a_job(7).id), "uq_deliveries_job_id_sequence_endpoint_id"),
         (lambda c: deliveries.load_many(c, ["dlv_1", "dlv_2"]), "sqlite_autoindex_deliveries_1"),

@@ -74,6 +74,7 @@ async def open_stage(folder: Path, inputs: DemoInputs) -> AsyncGenerator[Stage]:
         await gateway.start_worker()
         serving = await start(build_server(gateway.asgi, settings.server).config, claim_port(HOST, 0))
         stack.push_async_callback(serving.stop)
+        stack.callback(gateway.hang_up)
         headers = {"Authorization": f"Bearer {made.key}"}
         http = await stack.enter_async_context(open_http(serving.url, headers=headers))
         yield Stage(

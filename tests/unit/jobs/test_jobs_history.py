@@ -13,7 +13,7 @@ from job_examples import NOW_MS, OUTPUT_URL, a_job, a_request, a_spec, a_webhook
 from msgspec.structs import replace
 
 from gateway.jobs import transitions
-from gateway.jobs.history import Changes, changed, replay_attempts, replay_state
+from gateway.jobs.history import Changes, Replay, changed, replay_attempts, replay_state
 from gateway.jobs.job import (
     LIVE,
     Attempt,
@@ -46,6 +46,8 @@ class Life(RuleBasedStateMachine):
         self.attempts: dict[str, Attempt] = {}
         self.states: list[Changes] = [changed(None, self.job.state)]
         self.tries: list[Changes] = []
+        self.replay = Replay()
+        self.replay.take(self.states[0], None)
         self.told: list[str] = []
 
     @property
@@ -73,11 +75,13 @@ class Life(RuleBasedStateMachine):
         assert step.job.state.status.rank >= before.state.status.rank
         assert (step.job.progress or 0.0) >= (before.progress or 0.0)
         self.states.append(changed(before.state, step.job.state))
+        self.replay.take(self.states[-1], None)
         self.job = step.job
         self.told += [event.type for event in step.events]
         if step.attempt is not None:
             previous = self.attempts.get(step.attempt.id)
             self.tries.append({"id": step.attempt.id, **changed(previous, step.attempt)})
+            self.replay.take(None, self.tries[-1])
             self.attempts[step.attempt.id] = step.attempt
 
     @initialize(policy=st.sampled_from(["hold", "fail", "resubmit"]))
@@ -231,6 +235,9 @@ class Life(RuleBasedStateMachine):
     def the_log_replays_to_the_job(self) -> None:
         assert replay_state(self.states) == self.job.state
         assert replay_attempts(self.tries) == self.attempts
+        # Entry by entry, as those who watch are told of it.
+        assert self.replay.state() == self.job.state
+        assert {attempt.id: attempt for attempt in self.replay.attempts()} == self.attempts
 
     @invariant()
     def it_ends_once_and_says_when(self) -> None:

@@ -38,6 +38,7 @@ EXPECTED = {
     "webhook_oldest_seconds": set(),
     "webhook_endpoints": {"state"},
     "webhook_endpoints_disabled_total": {"reason"},
+    "watchers": {"kind"},
     "http_requests_total": {"route", "method", "status"},
     "http_request_duration_seconds": {"route", "method"},
     "storage_commit_seconds": set(),
