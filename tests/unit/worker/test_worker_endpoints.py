@@ -51,7 +51,7 @@ class Told:
         """Carry out what is due, to these answers; what was asked."""
         before = len(self.bench.receiver.asked)
         self.bench.receiver.says(*answers)
-        for task in await self.bench.deliver.claim(10):
+        for task in await self.bench.deliver.claim(64):
             await self.bench.deliver.carry_out(task)
         assert not self.bench.receiver.answers
         return self.bench.receiver.asked[before:]
