@@ -317,7 +317,10 @@ async def test_the_methods_of_a_route_are_told(running: RunningGateway, path: st
     assert set(wrong.headers["allow"].split(", ")) == expected
 
 
-@pytest.mark.parametrize("path", [path for path in PATHS if "GET" in TAKEN[path]])
+# The stream of a job that has not ended does not end either; test_flow_events asks for its HEAD.
+@pytest.mark.parametrize(
+    "path", [path for path in PATHS if "GET" in TAKEN[path] and not path.endswith("/events")]
+)
 async def test_head_is_get_without_a_body(running: RunningGateway, path: str) -> None:
     job = asked()
     job_id = (await running.client.post("/v1/jobs", json=job)).json()["id"]
