@@ -302,7 +302,7 @@ async def test_every_error_of_every_route_is_a_problem_document(
         taken = TAKEN.get(path, set())
         if not taken:
             assert reply.status == 404, (method, reply)
-        elif method in METHODS[3:] and method != "OPTIONS":
+        elif method in METHODS[3:] and method not in {*taken, "OPTIONS"}:
             assert reply.status == 405, (method, reply)
 
 
@@ -312,7 +312,8 @@ async def test_the_methods_of_a_route_are_told(running: RunningGateway, path: st
     told = await running.client.options(filled(path))
     assert (told.status_code, told.content) == (204, b"")
     assert set(told.headers["allow"].split(", ")) == expected
-    wrong = await running.client.request("PATCH", filled(path))
+    untaken = next(method for method in ("PATCH", "PUT") if method not in expected)
+    wrong = await running.client.request(untaken, filled(path))
     judged(wrong, 405, "method-not-allowed")
     assert set(wrong.headers["allow"].split(", ")) == expected
 
