@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from gateway.clock import Clock
 from gateway.errors import OutcomeUnknown, StorageUnavailable
 from gateway.storage.engine import OnCommit, Operation
-from gateway.storage.postgres_line import Line, first_line, open_server
+from gateway.storage.postgres_line import Line, Reach, first_line, open_server
 from gateway.storage.server_clock import Sample, ServerClock
 from gateway.telemetry import get_logger
 
@@ -77,11 +77,12 @@ class PostgresDatabase:
         self.trouble: str | None = None
         """Why the server could not be reached when last looked for; None when it could."""
         reading = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        self._line = Line(reading)
+        reach = Reach()
+        self._line = Line(reading, reach)
         self._look()
         lanes = [
-            *((self._queue, Line(self._engine), True) for _ in range(WRITERS)),
-            *((self._questions, Line(reading), False) for _ in range(READERS)),
+            *((self._queue, Line(self._engine, reach), True) for _ in range(WRITERS)),
+            *((self._questions, Line(reading, reach), False) for _ in range(READERS)),
         ]
         self._lines = [self._line, *(line for _, line, _ in lanes)]
         self._threads = [
@@ -262,8 +263,13 @@ class _Errand:
 
 
 def _carry_out(line: Line, operation: Operation[T], *, writes: bool) -> T:
-    """Run one transaction; conflicts are tried again as a whole."""
+    """Run one transaction; conflicts are tried again as a whole, and so is what a stale connection broke.
+
+    A connection that was kept may have ended with a restart of the server; that costs nobody an error, since
+    before its COMMIT was sent a transaction that loses its connection is none.
+    """
     for tries in range(1, CONFLICT_TRIES + 1):
+        kept = line.kept
         connection = line.open()
         transaction = connection.begin()
         committing = False
@@ -277,11 +283,8 @@ def _carry_out(line: Line, operation: Operation[T], *, writes: bool) -> T:
         except DBAPIError as error:
             code = _code(error)
             if error.connection_invalidated or code is None or code.startswith(_GONE):
-                line.close()
-                said = first_line(error)
-                if committing and writes:
-                    raise OutcomeUnknown(f"the connection to PostgreSQL broke in a commit: {said}") from error
-                raise StorageUnavailable(f"the connection to PostgreSQL broke: {said}") from error
+                _let_go(line, error, committing=committing and writes, kept=kept)
+                continue
             _roll_back(line, transaction)
             if code in _CONFLICTS and tries < CONFLICT_TRIES:
                 _log.warning("storage.conflict", code=code, error=first_line(error), tries=tries)
@@ -295,6 +298,17 @@ def _carry_out(line: Line, operation: Operation[T], *, writes: bool) -> T:
         else:
             return result
     raise AssertionError("unreachable")
+
+
+def _let_go(line: Line, error: DBAPIError, *, committing: bool, kept: bool) -> None:
+    """Close a connection that broke; returns when its transaction may run again on a new one."""
+    line.close()
+    said = first_line(error)
+    if committing:
+        raise OutcomeUnknown(f"the connection to PostgreSQL broke in a commit: {said}") from error
+    if not kept or line.is_cut:
+        raise StorageUnavailable(f"the connection to PostgreSQL broke: {said}") from error
+    _log.warning("storage.reconnect", error=said)
 
 
 def _roll_back(line: Line, transaction: Any) -> None:

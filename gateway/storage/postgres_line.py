@@ -77,17 +77,62 @@ _opening = threading.local()
 """`line`: the one that this thread opens just now."""
 
 
-class Line:
-    """One thread's connection, opened when it is needed, and not too often while the server is away."""
+class Reach:
+    """Whether the server can be reached, which its connections learn together.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._connection: Connection | None = None
-        self._raw: Any = None
-        self._cut = False
+    While it is away they do not knock too often; as soon as one gets through, all may.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._pause_s = FIRST_PAUSE_S
         self._not_before_s = 0.0
         self._reason = ""
+
+    def refusal(self) -> str | None:
+        """Return why it is not to be knocked at just now; None when it may be."""
+        with self._lock:
+            return self._reason if time.monotonic() < self._not_before_s else None
+
+    def failed(self, reason: str) -> None:
+        """It was not reached: leave it alone for a while, longer from time to time."""
+        with self._lock:
+            now_s = time.monotonic()
+            if now_s >= self._not_before_s:  # not for each of those that knocked together
+                self._not_before_s = now_s + self._pause_s
+                self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+            self._reason = reason
+
+    def succeeded(self) -> None:
+        """It was reached."""
+        with self._lock:
+            self._pause_s, self._not_before_s = FIRST_PAUSE_S, 0.0
+
+
+class Line:
+    """One thread's connection, opened when it is needed.
+
+    Args:
+        engine: makes connections.
+        reach: shared by all lines to one server.
+    """
+
+    def __init__(self, engine: Engine, reach: Reach) -> None:
+        self._engine = engine
+        self._reach = reach
+        self._connection: Connection | None = None
+        self._raw: Any = None
+        self._cut = False
+
+    @property
+    def kept(self) -> bool:
+        """Whether there is a connection from earlier, which may have broken while nobody looked."""
+        return self._connection is not None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the time of what uses it is over."""
+        return self._cut
 
     def open(self) -> Connection:
         """Return the connection.
@@ -97,21 +142,21 @@ class Line:
         """
         if self._connection is not None:
             return self._connection
-        if time.monotonic() < self._not_before_s:
-            raise StorageUnavailable(self._reason)
+        refusal = self._reach.refusal()
+        if refusal is not None:
+            raise StorageUnavailable(refusal)
         _opening.line = self
         try:
             self._connection = self._engine.connect()
         except DBAPIError as error:
             self._raw = None
             said = "it took too long to connect" if self._cut else first_line(error)
-            self._reason = f"the PostgreSQL server cannot be reached: {said}"
-            self._not_before_s = time.monotonic() + self._pause_s
-            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
-            raise StorageUnavailable(self._reason) from error
+            reason = f"the PostgreSQL server cannot be reached: {said}"
+            self._reach.failed(reason)
+            raise StorageUnavailable(reason) from error
         finally:
             _opening.line = None
-        self._pause_s, self._not_before_s = FIRST_PAUSE_S, 0.0
+        self._reach.succeeded()
         return self._connection
 
     def opened(self, raw: Any) -> None:

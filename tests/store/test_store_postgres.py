@@ -31,7 +31,7 @@ from gateway.clock import SystemClock
 from gateway.errors import OutcomeUnknown, SchemaRefused, StorageUnavailable
 from gateway.settings import Secret, Settings
 from gateway.storage.engine import Operation
-from gateway.storage.postgres import WRITERS, PostgresDatabase
+from gateway.storage.postgres import READERS, WRITERS, PostgresDatabase
 from gateway.storage.postgres_line import open_server
 from gateway.storage.postgres_schema import inspect_server, migrate_server
 from gateway.storage.store import open_store
@@ -113,6 +113,46 @@ async def test_a_connection_that_is_ended_in_a_transaction_leaves_nothing_and_is
         assert not isinstance(caught.value, OutcomeUnknown)
         await eventually(database, add("b"))
         assert await database.read(names) == ["b"]
+
+
+async def test_connections_that_a_restart_ended_cost_nobody_an_error(url: str) -> None:
+    async with opened(url) as database:
+        slow = text("SELECT pg_sleep(0.2)")
+        await asyncio.gather(
+            *(database.write(lambda one: one.execute(slow)) for _ in range(WRITERS)),
+            *(database.read(lambda one: one.execute(slow)) for _ in range(READERS)),
+        )  # all connected
+        with psycopg.connect(url, autocommit=True) as other:
+            ended = other.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            ).fetchone()
+        assert ended is not None
+        assert ended[0] >= WRITERS + READERS
+        wanted = [str(number) for number in range(2 * WRITERS)]
+        await asyncio.gather(*(database.write(add(name)) for name in wanted))
+        seen = await asyncio.gather(*(database.read(names) for _ in range(2 * READERS)))
+        assert seen == [sorted(wanted)] * (2 * READERS)
+
+
+async def test_a_connection_that_breaks_twice_is_not_tried_a_third_time(url: str) -> None:
+    times = 0
+
+    def killed(connection: Connection) -> None:
+        nonlocal times
+        times += 1
+        pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        with psycopg.connect(url, autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(%s)", [pid])
+        connection.execute(text("SELECT 1"))
+
+    async with opened(url) as database:
+        await asyncio.gather(
+            *(database.write(lambda one: one.execute(text("SELECT pg_sleep(0.2)"))) for _ in range(WRITERS))
+        )  # all connected
+        with pytest.raises(StorageUnavailable):
+            await database.write(killed)
+        assert times == 2
 
 
 async def test_a_commit_whose_answer_is_lost_is_called_unknown_and_stands(url: str) -> None:
