@@ -35,7 +35,7 @@ class MadeKey(Struct, frozen=True, kw_only=True):
 
 
 def make_key(signing: Literal["hmac", "ed25519"], random_bytes: Callable[[int], bytes]) -> MadeKey:
-    """Make what an endpoint's messages, or those to an owner's jobs' own receivers, are signed with."""
+    """Make what messages are signed with: an endpoint's, or an owner's to the receivers of its jobs."""
     raw = random_bytes(KEY_BYTES)
     if signing == "hmac":
         secret = SECRET_PREFIX + _encode(raw)
