@@ -24,6 +24,7 @@ from gateway.service.exchanges import exchange_of
 from gateway.service.jobs import not_found
 from gateway.service.record import JobUnknown, Record, Recorded, Verdict, Weigh
 from gateway.storage import attempts as attempt_rows
+from gateway.storage import callbacks as callback_rows
 from gateway.storage import jobs as job_rows
 from gateway.storage.engine import Database
 from gateway.storage.exchanges import Exchange
@@ -105,6 +106,10 @@ class Holds:
         if job is None:
             raise not_found()
         return _held(job, attempts)
+
+    async def offered(self, attempt_id: str) -> tuple[str, ...]:
+        """Return the runs that the provider's callbacks named for an attempt, proven theirs or not."""
+        return await self._database.read(lambda connection: callback_rows.refs_of(connection, attempt_id))
 
     async def resolve(
         self, job_id: str, action: Action, *, by: str, attempt_id: str | None = None

@@ -237,6 +237,11 @@ def load_views(connection: Connection, job_ids: Sequence[str]) -> dict[str, tupl
 
 def list_views(connection: Connection, wanted: JobFilter) -> list[JobView]:
     """Show a page of jobs, newest first; one that cannot be read is left out, and the log names it."""
+    return [view for _, view in list_owned(connection, wanted)]
+
+
+def list_owned(connection: Connection, wanted: JobFilter) -> list[tuple[str, JobView]]:
+    """Show a page of jobs like `list_views`, each with its owner before it."""
     compared: tuple[tuple[object, ColumnElement[Any], Callable[[Any, Any], ColumnElement[bool]]], ...] = (
         (wanted.owner, jobs.c.owner, operator.eq),
         (wanted.status, jobs.c.status, operator.eq),
@@ -251,13 +256,13 @@ def list_views(connection: Connection, wanted: JobFilter) -> list[JobView]:
         given.append(waits if wanted.held else ~waits)
     found = select(jobs.c.id).where(*given).order_by(jobs.c.id.desc()).limit(wanted.limit)
     shown = load_views(connection, list(connection.execute(found).scalars()))
-    views: list[JobView] = []
+    views: list[tuple[str, JobView]] = []
     for job_id in sorted(shown, reverse=True):
-        view = shown[job_id][1]
+        owner, view = shown[job_id]
         if isinstance(view, Unreadable):
             _log.error("storage.unreadable", job_id=job_id, error=str(view))
         else:
-            views.append(view)
+            views.append((owner, view))
     return views
 
 

@@ -29,6 +29,7 @@ class KeyRow(Struct, frozen=True, kw_only=True):
 
 _INSERT = insert(api_keys)
 _BY_HASH = select(api_keys).where(api_keys.c.hash == bindparam("hash"))
+_BY_ID = select(api_keys).where(api_keys.c.id == bindparam("key_id"))
 _ALL = select(api_keys).order_by(api_keys.c.id)
 _COUNT = select(func.count()).select_from(api_keys).where(api_keys.c.revoked_at_ms.is_(None))
 _REVOKE = (
@@ -56,6 +57,12 @@ def insert_one(connection: Connection, key: KeyRow) -> None:
 def find(connection: Connection, key_hash: str) -> KeyRow | None:
     """Return the key with this hash, revoked or not."""
     row = connection.execute(_BY_HASH, {"hash": key_hash}).mappings().one_or_none()
+    return None if row is None else KeyRow(**row)
+
+
+def load(connection: Connection, key_id: str) -> KeyRow | None:
+    """Return the key of this id, revoked or not."""
+    row = connection.execute(_BY_ID, {"key_id": key_id}).mappings().one_or_none()
     return None if row is None else KeyRow(**row)
 
 
