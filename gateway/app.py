@@ -27,6 +27,12 @@ from gateway.api.semantics import Terms
 from gateway.api.streams import StreamDesk
 from gateway.api.usage import usage_routes
 from gateway.clock import Clock
+from gateway.console.desk import ConsoleDesk
+from gateway.console.entrance import POLICY, TOO_MANY, TRIES, Entrance
+from gateway.console.pages import Pages
+from gateway.console.routes import PATHS, console_routes
+from gateway.console.session import Sessions
+from gateway.console.words import origin_of
 from gateway.errors import SettingsError, StorageUnavailable
 from gateway.ids import Ids
 from gateway.jobs.transitions import TaskKind
@@ -48,6 +54,7 @@ from gateway.service.endpoints import Endpoints
 from gateway.service.health import Healths
 from gateway.service.health import Terms as HealthTerms
 from gateway.service.holds import Holds
+from gateway.service.inflow import Inflow
 from gateway.service.intake import Intake
 from gateway.service.jobs import Jobs
 from gateway.service.keys import Keys
@@ -60,6 +67,7 @@ from gateway.service.record import Record
 from gateway.service.run_times import RunTimes
 from gateway.service.story import Stories
 from gateway.service.throttle import Throttle
+from gateway.service.tries import Tries
 from gateway.service.usage import Usage
 from gateway.service.wakeup import Wakeup
 from gateway.service.watch import Places, Watch
@@ -166,7 +174,7 @@ class Gateway:
             version=version("motion-gateway"),
             providers=[spec.name for spec in self._registry.specs],
             models={model.name for spec in self._registry.specs for model in spec.models},
-            routes={operation.path for operation in OPERATIONS},
+            routes={operation.path for operation in OPERATIONS} | PATHS,
         )
         self.store = open_store(settings, on_commit=self._committed, clock=clock, serving=True)
         database, sealer, clock = self.store.database, self.store.sealer, self.store.clock
@@ -335,9 +343,36 @@ class Gateway:
             *delivery_routes(self._deliveries, door, cursor_key),
             usage_routes(Usage(self.store.database, self.store.clock), door),
             *ops_routes(ops),
+            console_routes(self._console(door, cursor_key)),
         ]
         # A request's id guards nothing, so its randomness need not come from the operating system.
         return build_api(routes, ids=Ids(self.store.clock, random.getrandbits), metrics=self.metrics)
+
+    def _console(self, door: Doorkeeper, cursor_key: bytes) -> ConsoleDesk:
+        settings, clock = self.settings, self.store.clock
+        # Whatever is on https, and the simulators and stand-ins that accounts may be pointed at on loopback.
+        plain = {origin_of(account.base_url) for account in self.accounts.all() if account.plain_http}
+        return ConsoleDesk(
+            entrance=Entrance(
+                keys=self.keys,
+                door=door,
+                sessions=Sessions(self.store.secret, clock),
+                tries=Inflow(clock, TRIES, policy=POLICY, too_many=TOO_MANY),
+                required=settings.auth.required,
+                server=settings.server,
+            ),
+            pages=Pages(clock, version=version("motion-gateway")),
+            jobs=self._jobs,
+            holds=self._holds,
+            deliveries=self._deliveries,
+            endpoints=self.endpoints,
+            healths=self._healths,
+            tries=Tries(self.store.database, clock),
+            census=self._census,
+            catalogue=self.catalogue,
+            cursor_key=cursor_key,
+            media=frozenset({"https:", *(one for one in plain if one is not None)}),
+        )
 
     def _terms(self) -> Terms:
         return Terms(

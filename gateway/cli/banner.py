@@ -27,6 +27,7 @@ async def announce(gateway: Gateway, url: str | None, secrets: Sequence[str]) ->
     if url is not None:
         _line("URL", url)
         _line("API", f"{url}/docs")
+        _line("Console", f"{url}/console")
     path = database_path(settings)
     _line("Database", settings.database_shown + (f" ({path.resolve()})" if path is not None else ""))
     _tell_providers(gateway)

@@ -115,6 +115,9 @@ def plans(connection: Connection, run: Run) -> list[str]:
         (lambda c: tasks.drop(c, a_job(1).id, JOB_KINDS), "sqlite_autoindex_tasks_1"),
         (lambda c: attempts.load_of(c, [a_job(7).id]), "uq_attempts_job_id_number"),
         (attempts.count_needed, "ix_jobs_unfinished"),
+        (lambda c: attempts.tally(c, since_ms=NOW_MS, limit=9), "sqlite_autoindex_attempts_1"),
+        (lambda c: keys.load(c, "key_1"), "sqlite_autoindex_api_keys_1"),
+        (lambda c: jobs.list_owned(c, JobFilter(owner="alice", before_id="job_f")), "ix_jobs_owner_id"),
         (lambda c: attempts.find(c, f"att_{7:032x}"), "sqlite_autoindex_attempts_1"),
         (lambda c: attempts.load_unsettled(c, provider="acme"), "ix_attempts_unsettled"),
         (
