@@ -1,19 +1,25 @@
 # Everything a newcomer needs: `make demo`, then `make test`. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types contracts openapi bench storm lock clean
+.PHONY: help demo test e2e check format lint types contracts openapi bench storm lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## the main job, end to end, on real input (no account needed)
 	@$(BIN)/motion-gateway demo
 
 test: $(READY) ## every test
 	@$(BIN)/pytest
+
+e2e: $(READY) ## whole systems with tools of the machine's own; as root it installs what it lacks
+	@command -v chromium >/dev/null || if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; \
+	else echo "left out without the Debian package chromium: what is tested in a browser"; fi
+	@$(BIN)/pytest -n 1 -m e2e tests/e2e
 
 check: $(READY) format lint types contracts openapi test ## format, lint, types, import contracts, API drift, tests
 
