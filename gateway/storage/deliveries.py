@@ -34,6 +34,8 @@ class Delivery(Struct, frozen=True, kw_only=True):
     finished_at_ms: int | None = None
     endpoint_id: str | None = None
     """None: to the job's own receiver."""
+    traceparent: str | None = None
+    """The job's trace, which receivers are told."""
 
 
 OF_ENDPOINT = ""
