@@ -40,16 +40,9 @@ from gateway.service.accounts_needed import refuse_missing
 from gateway.service.adoption import Adoptions
 from gateway.service.announce import Announcer
 from gateway.service.callbacks import CallbackKeys, Callbacks
+from gateway.service.census import Census
 from gateway.service.deliveries import Deliveries
-from gateway.service.dispatch import (
-    DELIVERY_KINDS,
-    FOLLOW_KINDS,
-    LOOK_KINDS,
-    SUBMIT_KINDS,
-    DeliveryTask,
-    Dispatch,
-    JobTask,
-)
+from gateway.service.dispatch import FOLLOW_KINDS, LOOK_KINDS, SUBMIT_KINDS, Dispatch, JobTask
 from gateway.service.endpoints import Endpoints
 from gateway.service.health import Healths
 from gateway.service.health import Terms as HealthTerms
@@ -57,6 +50,8 @@ from gateway.service.holds import Holds
 from gateway.service.intake import Intake
 from gateway.service.jobs import Jobs
 from gateway.service.keys import Keys
+from gateway.service.leases import Leases
+from gateway.service.outbox import DeliveryTask, Outbox
 from gateway.service.pings import Pings
 from gateway.service.plans import Planner
 from gateway.service.quotas import Quotas
@@ -229,9 +224,9 @@ class Gateway:
         self._deliveries = Deliveries(database, clock, self._wakeup.wake)
         self.pings = Pings(clock, ids, sealer, self._sender, self.metrics.webhook_attempt)
         self._name = ids.new("wrk")
-        self._dispatch = Dispatch(
-            database, clock, self._healths, holder=self._name, lease_s=settings.worker.lease_s
-        )
+        self._leases = Leases(database, clock, holder=self._name, lease_s=settings.worker.lease_s)
+        self._dispatch = Dispatch(self._leases, self._healths)
+        self._census = Census(database, clock)
         redactor = Redactor(settings.secrets())
         callback_keys = CallbackKeys(settings.server.public_url, self.store.secret)
         calls = Calls(
@@ -255,7 +250,9 @@ class Gateway:
         )
         self._tools = Tools(
             record=record,
-            dispatch=self._dispatch,
+            leases=self._leases,
+            outbox=Outbox(self._leases),
+            census=self._census,
             healths=self._healths,
             calls=calls,
             accounts=self.accounts,
@@ -360,17 +357,17 @@ class Gateway:
         Raises:
             SettingsError: the settings lack an account at which jobs are under way.
         """
-        refuse_missing(await self._dispatch.needed_accounts(), self.accounts.names())
+        refuse_missing(await self._census.needed_accounts(), self.accounts.names())
 
     async def start_worker(self) -> None:
         """Begin to carry out tasks; those that an earlier process left claimed are free at once."""
-        settings, tools = self.settings.worker, self._tools
+        settings, tools, dispatch = self.settings.worker, self._tools, self._dispatch
         self._stopping = False
         if self._lock is not None:
             # The serving lock is ours, so no other worker lives that could hold a lease.
-            await self._dispatch.release_all()
+            await self._leases.release_all()
         # With the serving lock nobody else works here; without it another's settings may be newer than these.
-        await self._dispatch.rehouse(
+        await dispatch.rehouse(
             lambda job: room_for(job.request, self.catalogue), alone=self._lock is not None
         )
         steps: dict[TaskKind, Callable[[JobTask], Awaitable[None]]] = {
@@ -386,7 +383,13 @@ class Gateway:
         # Lanes of their own: neither creates that hang nor a thousand looks for lost submissions keep the
         # results of paid work waiting.
         lanes: list[Lane[JobTask]] = [
-            Lane(kinds, most, partial(self._dispatch.claim_jobs, kinds=kinds), carry_out, gather_s=gather_s)
+            Lane(
+                most,
+                partial(dispatch.claim, kinds=kinds),
+                carry_out,
+                partial(dispatch.next_due_ms, kinds),
+                gather_s=gather_s,
+            )
             for kinds, most, gather_s in (
                 (SUBMIT_KINDS, settings.concurrency, 0.0),
                 (FOLLOW_KINDS, settings.concurrency, GATHER_S),
@@ -395,16 +398,16 @@ class Gateway:
         ]
         deliver = Deliver(tools, self._sender, self.store.sealer, self.settings.webhooks)
         deliveries: Lane[DeliveryTask] = Lane(
-            DELIVERY_KINDS,
             # Some of them only wait a moment for a lane that has its fill; the sender counts those under way.
             WAITING_ROOM * self.settings.webhooks.concurrency,
             deliver.claim,
             deliver.carry_out,
-            next_due=deliver.next_due_ms,
+            deliver.next_due_ms,
+            looks_after_each=True,
         )
         sweep = Sweep(tools)
         worker = Worker(
-            self._dispatch,
+            self._leases,
             self.store.clock,
             self.metrics,
             self._wakeup.subscribe,

@@ -3,7 +3,9 @@
 * `record`: the one place where a transition is carried out: state, event, follow-up task and frozen
   webhook bodies commit together. Read this first.
 * `intake`: accepting a job. `jobs`: reading, listing, cancelling, the timeline.
-* `keys`: API keys and their owners. `dispatch`: what the worker claims, and how it gives tasks back.
+* `keys`: API keys and their owners.
+* `leases`: how a worker holds what it claimed. `dispatch`: whose turn it is among the jobs. `outbox`:
+  deliveries claimed lane by lane, and what came of each try. `census`: what is under way in the whole store.
 * `adoption`: what a look for a lost submission found, settled. `holds`: an operator's word on a held job.
   `callbacks`: what providers tell unasked, kept as hints; `inflow`: how many of them are taken.
 * `watch`: those who wait for jobs or watch them, woken by one look for all. `story`: a job's log, told.

@@ -48,6 +48,7 @@ _NEXT_ROOM = (
 ).scalar_subquery()
 # From one room to the next by the index: rooms are few, whatever waits in them.
 _found = _rooms.union_all(select(_NEXT_ROOM).where(_rooms.c.room.is_not(None)))
+_ROOMS = select(_found.c.room).where(_found.c.room.is_not(None))
 _LOWEST = select(
     _found.c.room,
     select(func.min(tasks.c.turn))
@@ -198,7 +199,7 @@ def heads(connection: Connection, room: str, *, limit: int, now_ms: int, holder:
 
 def rooms(connection: Connection) -> list[str]:
     """Read every room that somebody waits in, claimed or not."""
-    return [row.room for row in connection.execute(_LOWEST) if row.room is not None]
+    return list(connection.execute(_ROOMS).scalars())
 
 
 def most_urgent(

@@ -76,7 +76,7 @@ class Cancel:
             shut = tools.healths.shut(account.id, Operation.CANCEL)
             if shut is not None and tools.clock.now_ms() < task.job.state.deadline_at_ms:
                 due_at_ms = max(shut.until_ms or 0, tools.clock.now_ms() + round(FIRST_RETRY_S * 1000))
-                await tools.dispatch.unchanged(task.claim.later(due_at_ms), progress=None)
+                await tools.leases.unchanged(task.claim.later(due_at_ms), progress=None)
                 return
             began_s = tools.clock.monotonic_s()
             over = await self._already_over(task, attempt, account, model)
@@ -126,7 +126,7 @@ class Cancel:
         instead_of = TaskKind.POLL if destroys else None
 
         async def last_check() -> None:
-            await self._tools.dispatch.confirm(task.claim, instead_of=instead_of)
+            await self._tools.leases.confirm(task.claim, instead_of=instead_of)
             # After the confirmation, which may itself take its time.
             age_s = self._tools.clock.monotonic_s() - seen_s
             if destroys and age_s > FRESH_LOOK_S:

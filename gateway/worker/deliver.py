@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from gateway.crash_points import Point, reach
 from gateway.errors import SettingsError
-from gateway.service.dispatch import DeliveryTask
 from gateway.service.endpoint_keys import endpoint_keys
+from gateway.service.outbox import DeliveryTask
 from gateway.settings.model import Webhooks
 from gateway.storage.deliveries import DeliveryAttempt
 from gateway.storage.sealing import Sealer
@@ -56,14 +56,14 @@ class Deliver:
 
     async def claim(self, limit: int) -> list[DeliveryTask]:
         """Lease what is due, of each lane as much as there is room for."""
-        tasks = await self._tools.dispatch.claim_deliveries(limit, self._in_hand.room)
+        tasks = await self._tools.outbox.claim(limit, self._in_hand.room)
         for task in tasks:
             self._in_hand.take(task.lane)
         return tasks
 
     async def next_due_ms(self) -> int | None:
         """When the next one is due for which there is room."""
-        return await self._tools.dispatch.next_delivery_ms(self._in_hand.room)
+        return await self._tools.outbox.next_due_ms(self._in_hand.room)
 
     async def carry_out(self, task: DeliveryTask) -> None:
         """Try once what `claim` gave."""
@@ -94,7 +94,7 @@ class Deliver:
             return
         due = self._due(task, sent, tries=task.claim.tries)
         if due is not None:
-            await self._tools.dispatch.unchanged(due, progress=None)
+            await self._tools.leases.unchanged(due, progress=None)
 
     async def _log_try(self, task: DeliveryTask, sent: Sent, at_ms: int) -> None:
         delivery, tools = task.delivery, self._tools
@@ -111,7 +111,7 @@ class Deliver:
             detail=sent.detail,
         )
         kept = await persist(
-            lambda: tools.dispatch.delivered(
+            lambda: tools.outbox.delivered(
                 task.claim, tried, state=state, due=due, endpoint_id=delivery.endpoint_id
             )
         )

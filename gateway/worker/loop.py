@@ -19,7 +19,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from gateway.clock import Clock
 from gateway.errors import LeaseLost, StorageUnavailable
 from gateway.jobs.transitions import TaskKind
-from gateway.service.dispatch import Dispatch
+from gateway.service.leases import Leases
 from gateway.storage.tasks import Claim
 from gateway.telemetry import Metrics, bound, get_logger
 from gateway.worker.clock_jumps import ClockWatch, Jump
@@ -53,38 +53,37 @@ class Lane(Generic[T]):
     """One kind of work.
 
     Args:
-        kinds: of the tasks it takes.
         limit: most tasks under way at once.
         claim: leases up to that many.
         step: carries one out.
+        next_due: says when the next task may be claimed, as far as time decides that; milliseconds.
         gather_s: how long due tasks may gather that come in ones and twos, seconds.
-        next_due: says when the next task may be claimed where not time alone decides that: what ends may
-            make room for the next, and is a reason to look. None: time decides.
+        looks_after_each: whether what ends may make room for the next, and so is a reason to look.
     """
 
     def __init__(
         self,
-        kinds: Sequence[TaskKind],
         limit: int,
         claim: Callable[[int], Awaitable[list[T]]],
         step: Callable[[T], Awaitable[None]],
+        next_due: Callable[[], Awaitable[int | None]],
         *,
         gather_s: float = 0.0,
-        next_due: Callable[[], Awaitable[int | None]] | None = None,
+        looks_after_each: bool = False,
     ) -> None:
-        self.gather_s = gather_s
-        self.next_due = next_due
-        self.kinds = kinds
         self.limit = limit
         self.claim = claim
         self.step = step
+        self.next_due = next_due
+        self.gather_s = gather_s
+        self.looks_after_each = looks_after_each
 
 
 class Worker:
     """Runs lanes, heartbeats and the sweep.
 
     Args:
-        dispatch: leases tasks.
+        leases: what it holds.
         clock: tells what is due.
         metrics: measures the loop.
         wakeups: makes an event that is set when something may be due.
@@ -97,7 +96,7 @@ class Worker:
 
     def __init__(
         self,
-        dispatch: Dispatch,
+        leases: Leases,
         clock: Clock,
         metrics: Metrics,
         wakeups: Callable[[], asyncio.Event],
@@ -108,7 +107,7 @@ class Worker:
         sole_worker: bool = False,
         on_jump: Callable[[], None] = lambda: None,
     ) -> None:
-        self._dispatch = dispatch
+        self._leases = leases
         self._clock = clock
         self._metrics = metrics
         self._wakeups = wakeups
@@ -197,7 +196,7 @@ class Worker:
                 active.add(running)
                 running.add_done_callback(active.discard)
                 running.add_done_callback(lambda done: self._under_way.pop(done, None))
-                if lane.next_due is not None:
+                if lane.looks_after_each:
                     running.add_done_callback(lambda _: wake.set())
             if len(active) >= lane.limit:
                 await asyncio.wait(active, return_when=asyncio.FIRST_COMPLETED)
@@ -209,9 +208,7 @@ class Worker:
 
     async def _until_due(self, lane: Lane[T]) -> float:
         """Return seconds to sleep: until the next task is due, `idle_s` at most, never nothing."""
-        due_at_ms = await (
-            self._dispatch.next_due_ms(lane.kinds) if lane.next_due is None else lane.next_due()
-        )
+        due_at_ms = await lane.next_due()
         if due_at_ms is None:
             return self._idle_s
         return min(self._idle_s, max(0.001, (due_at_ms - self._clock.now_ms()) / 1000))
@@ -236,17 +233,17 @@ class Worker:
         # the step may have stored its result, and failed because it never heard so.
         due_at_ms = self._clock.now_ms() + round(pause_s * 1000)
         with suppress(StorageUnavailable):  # then the lease lapses by itself
-            await self._dispatch.put_off(claim, due_at_ms=due_at_ms)
+            await self._leases.put_off(claim, due_at_ms=due_at_ms)
 
     async def _release(self, claims: Sequence[Claim]) -> None:
         if not claims:
             return
         with suppress(StorageUnavailable):  # then the leases lapse by themselves
-            await self._dispatch.release(claims)
+            await self._leases.release(claims)
         _log.warning("worker.given_back", tasks=len(claims))
 
     async def _heartbeat(self) -> None:
-        for lost in await self._dispatch.heartbeat(list(self._under_way.values())):
+        for lost in await self._leases.heartbeat(list(self._under_way.values())):
             if not any(claim is lost for claim in self._under_way.values()):
                 continue  # done meanwhile
             # Its result will be refused; a paid call under way cannot be recalled, and is left to end.
@@ -274,7 +271,7 @@ class Worker:
                     self._jumps.append(jump)
             while self._jumps:
                 first = self._jumps[0]
-                moved = await self._dispatch.shift_due(first.delta_ms, at_ms=first.at_ms)
+                moved = await self._leases.shift_due(first.delta_ms, at_ms=first.at_ms)
                 _log.warning("clock.heeded", seconds=first.delta_ms / 1000, tasks=moved)
                 self._jumps.pop(0)
 

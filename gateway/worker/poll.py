@@ -86,7 +86,7 @@ class Poll:
                 "poll.no_account", job_id=task.job.id, provider=attempt.provider, account=attempt.account
             )
             due = task.claim.later(tools.clock.now_ms() + round(NO_ACCOUNT_S * 1000))
-            await persist(lambda: tools.dispatch.unchanged(due, progress=None))
+            await persist(lambda: tools.leases.unchanged(due, progress=None))
             return
         async with tools.healths.first_calls.turn(account.id):
             shut = tools.healths.shut(account.id, Operation.POLL)
@@ -137,7 +137,7 @@ class Poll:
         due = self._due(task, account, attempt, memo=memo, update=update)
         if not step.events:
             progress = None if step.job.progress == task.job.progress else step.job.progress
-            await persist(lambda: tools.dispatch.unchanged(due, progress=progress))
+            await persist(lambda: tools.leases.unchanged(due, progress=progress))
             return
         if ended and not late and task.claim.memo.asked_ms:
             # The end lies somewhere since the last look, so this is an upper bound.
@@ -220,7 +220,7 @@ class Poll:
         pause_ms = max(0, (shut.until_ms or now_ms) - now_ms)
         spread_ms = account.adapter.spec.poll.interval_s * account.poll_scale * 1000 * tools.spread()
         due_at_ms = _by_limit(_limit_ms(task, attempt, account), now_ms, now_ms + pause_ms + round(spread_ms))
-        await tools.dispatch.unchanged(task.claim.later(due_at_ms), progress=None)
+        await tools.leases.unchanged(task.claim.later(due_at_ms), progress=None)
 
     def _due(
         self,

@@ -120,7 +120,7 @@ class Reconcile:
         refused = tools.healths.refused(account.id)
         if refused is not None:
             due = task.claim.later(max(refused.until_ms or 0, tools.clock.now_ms() + round(EVERY_S * 1000)))
-            await persist(lambda: tools.dispatch.unchanged(due, progress=None))
+            await persist(lambda: tools.leases.unchanged(due, progress=None))
             return
         search = _Search(task, attempt, account, sought)
         async with tools.healths.first_calls.turn(account.id):
@@ -201,7 +201,7 @@ class Reconcile:
     async def _later(self, task: JobTask, delay_s: float) -> None:
         due_at_ms = self._tools.clock.now_ms() + round(delay_s * 1000)
         due = task.claim.later(due_at_ms)
-        await persist(lambda: self._tools.dispatch.unchanged(due, progress=None))
+        await persist(lambda: self._tools.leases.unchanged(due, progress=None))
 
 
 def _over_ms(attempt: Attempt, account: UpstreamAccount) -> int:

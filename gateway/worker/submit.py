@@ -164,7 +164,7 @@ class Submit:
             account,
             wire,
             attempt,
-            before_send=lambda: tools.dispatch.confirm(
+            before_send=lambda: tools.leases.confirm(
                 task.claim, unless=lambda job: _unwanted(job, tools.clock)
             ),
         )

@@ -45,7 +45,7 @@ class Sweep:
 
         # Not asked for every second: they would be locked and left as they are, and take others' places.
         asked_since_ms = now_ms - GRACE_MS
-        waiting = await tools.dispatch.waiting(
+        waiting = await tools.census.waiting(
             last_word_ms=asked_since_ms if asked_since_ms >= self._started_ms else 0
         )
         for job_ids, decide in ((waiting.overdue, deadline), (waiting.hold_expired, hold)):
@@ -68,7 +68,7 @@ class Sweep:
             tools.metrics.set_slots(provider, account, in_use, limit)
         for ((provider, account), operation), is_open in tools.healths.breakers().items():
             tools.metrics.set_shut(provider, account, operation, shut=is_open)
-        census = await tools.dispatch.census()
+        census = await tools.census.count()
         oldest_ms = census.backlog.oldest_ms
         tools.metrics.set_jobs_in_progress(census.unfinished)
         tools.metrics.jobs_held.set(census.held)

@@ -15,8 +15,10 @@ from gateway.ids import Ids
 from gateway.jobs.job import Attempt, AttemptState, Job
 from gateway.jobs.transitions import Step
 from gateway.routing.health import Operation
-from gateway.service.dispatch import Dispatch
+from gateway.service.census import Census
 from gateway.service.health import Healths
+from gateway.service.leases import Leases
+from gateway.service.outbox import Outbox
 from gateway.service.record import Decide, Record
 from gateway.service.run_times import RunTimes
 from gateway.telemetry import Metrics, get_logger
@@ -36,7 +38,9 @@ class Tools(Struct, frozen=True, kw_only=True):
     """What every step is handed."""
 
     record: Record
-    dispatch: Dispatch
+    leases: Leases
+    outbox: Outbox
+    census: Census
     healths: Healths
     calls: Calls
     accounts: Accounts

@@ -21,7 +21,6 @@ from gateway.jobs.transitions import TaskKind
 from gateway.routing.catalogue import Catalogue, Offer
 from gateway.routing.routes import JobRoutes
 from gateway.service.adoption import Adoptions
-from gateway.service.dispatch import Dispatch
 from gateway.service.first_calls import FirstCalls
 from gateway.service.health import Healths, Terms
 from gateway.service.holds import Holds
@@ -98,10 +97,13 @@ class Worker:
 
     def __init__(self, game: Game, name: str) -> None:
         stage = game.stage
-        self.dispatch: Dispatch = stage.worker(name)
+        hands = stage.worker(name)
+        self.leases, self.dispatch = hands.leases, hands.dispatch
         self.tools = Tools(
             record=stage.record,
-            dispatch=self.dispatch,
+            leases=hands.leases,
+            outbox=hands.outbox,
+            census=stage.census,
             healths=stage.healths,
             calls=game.calls,
             accounts=game.accounts,
@@ -178,7 +180,7 @@ class Game:
     async def claim(self, number: int, limit: int) -> None:
         """Have a worker claim what is due, and begin it."""
         worker = self.workers[number]
-        for task in await worker.dispatch.claim_jobs(limit, list(worker.steps)):
+        for task in await worker.dispatch.claim(limit, list(worker.steps)):
             self.begin(Underway(number, task.claim), worker.steps[task.claim.kind](task))
         await self.quiet()
 
@@ -212,7 +214,7 @@ class Game:
     async def heartbeat(self, number: int) -> None:
         """Have a worker lengthen its leases."""
         claims = [one.claim for one in self.underway if one.worker == number and one.claim is not None]
-        await self.workers[number].dispatch.heartbeat(claims)
+        await self.workers[number].leases.heartbeat(claims)
 
     async def let_go(self, one: Underway, word: Any) -> None:
         assert one.call is not None

@@ -197,17 +197,17 @@ class RunningGateway:
 
     async def sweep(self, times: int = 3) -> None:
         """Wait until the worker has looked for overdue jobs that often, beginning now."""
-        dispatch = self.gateway._dispatch
+        census = self.gateway._census
         for _ in range(times):
             seen = asyncio.Event()
-            original = dispatch.waiting
+            original = census.waiting
 
             async def waiting(done: asyncio.Event = seen, look: Any = original, **asked: int) -> Any:
                 found = await look(**asked)
                 done.set()
                 return found
 
-            with replaced(dispatch, "waiting", waiting):
+            with replaced(census, "waiting", waiting):
                 await asyncio.wait_for(seen.wait(), PATIENCE_S)
 
     @asynccontextmanager

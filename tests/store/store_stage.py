@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import pytest
 from job_examples import NOW_MS, a_request, a_spec, an_adapter
+from msgspec import Struct
 from msgspec.structs import replace
 from postgres_server import fresh_database
 from sqlalchemy import Connection, Table, select
@@ -24,6 +25,7 @@ from gateway.jobs.transitions import TaskKind
 from gateway.net import parse_policy
 from gateway.routing.catalogue import Catalogue, Offer
 from gateway.routing.routes import JobRoutes
+from gateway.service.census import Census
 from gateway.service.deliveries import Deliveries
 from gateway.service.dispatch import Dispatch, JobTask
 from gateway.service.endpoints import Endpoints
@@ -31,6 +33,8 @@ from gateway.service.health import Healths, Terms
 from gateway.service.intake import Intake, NewJob
 from gateway.service.jobs import Jobs
 from gateway.service.keys import Keys
+from gateway.service.leases import Leases
+from gateway.service.outbox import Outbox
 from gateway.service.plans import Planner
 from gateway.service.quotas import Quotas
 from gateway.service.record import Record, Recorded
@@ -114,6 +118,14 @@ def database_path(database: Database, tmp_path: Path) -> Path:
     return tmp_path / FILE
 
 
+class Hands(Struct, frozen=True, kw_only=True):
+    """What a worker leases with."""
+
+    leases: Leases
+    dispatch: Dispatch
+    outbox: Outbox
+
+
 A_DAY = Terms(longest_run_ms=86_400_000)
 
 
@@ -154,7 +166,8 @@ class Stage:
         self.keys = Keys(database, self.clock, self.ids, self.sealer)
         terms = {(offer.spec.name, offer.account): A_DAY for offer in self.catalogue.offers}
         self.healths = Healths(database, self.clock, terms)
-        self.dispatch = self.worker("first")
+        self.census = Census(database, self.clock)
+        self.become("first")
         self.intake = self.taking(self.catalogue)
 
     def recorded(self, recorded: Recorded) -> None:
@@ -180,9 +193,15 @@ class Stage:
             spread=lambda: 0.0,
         )
 
-    def worker(self, holder: str) -> Dispatch:
+    def worker(self, holder: str) -> Hands:
         """Make what another worker leases with."""
-        return Dispatch(self.database, self.clock, self.healths, holder=holder, lease_s=LEASE_S)
+        leases = Leases(self.database, self.clock, holder=holder, lease_s=LEASE_S)
+        return Hands(leases=leases, dispatch=Dispatch(leases, self.healths), outbox=Outbox(leases))
+
+    def become(self, holder: str) -> None:
+        """Go on as that worker."""
+        hands = self.worker(holder)
+        self.leases, self.dispatch, self.outbox = hands.leases, hands.dispatch, hands.outbox
 
     async def accept(self, request: JobRequest | None = None, **changes: object) -> str:
         """Store a job of alice's and return its id."""
@@ -198,7 +217,7 @@ class Stage:
 
     async def claim(self, kind: TaskKind | None = None) -> JobTask:
         """Claim the one task that is due."""
-        (task,) = await self.dispatch.claim_jobs(10)
+        (task,) = await self.dispatch.claim(10)
         assert kind is None or task.claim.kind is kind
         return task
 

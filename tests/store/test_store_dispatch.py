@@ -14,7 +14,8 @@ from store_stage import LEASE_S, Stage
 from gateway.jobs import transitions
 from gateway.jobs.job import Attempt, AttemptState, Held, Job
 from gateway.jobs.transitions import Step, TaskKind
-from gateway.service.dispatch import DELIVERY_KINDS, JOB_KINDS, DeliveryTask
+from gateway.service.dispatch import JOB_KINDS
+from gateway.service.outbox import DELIVERY_KINDS, DeliveryTask
 from gateway.storage import attempts as attempt_rows
 from gateway.storage import jobs as job_rows
 from gateway.storage import tables
@@ -43,7 +44,7 @@ async def ended(stage: Stage, count: int = 1) -> list[DeliveryTask]:
         await stage.record.transition(
             job_id, lambda job, found: transitions.cancel_requested(job, found, now_ms=NOW_MS)
         )
-    return await stage.dispatch.claim_deliveries(10)
+    return await stage.outbox.claim(10)
 
 
 async def test_a_claim_brings_the_job_and_its_attempts(stage: Stage) -> None:
@@ -57,15 +58,15 @@ async def test_a_claim_brings_the_job_and_its_attempts(stage: Stage) -> None:
         task_rows.insert_many(connection, [(TaskKind.POLL, job.id, NOW_MS)])
 
     await stage.database.write(operation)
-    (task,) = await stage.dispatch.claim_jobs(10)
+    (task,) = await stage.dispatch.claim(10)
     assert (task.job, task.attempts) == (job, (first, second))
     assert (task.claim.kind, task.claim.subject) == (TaskKind.POLL, job.id)
 
 
 async def test_two_workers_share_the_work_and_none_is_done_twice(stage: Stage) -> None:
     jobs = [await stage.accept() for _ in range(40)]
-    workers = [stage.worker(f"w{number}") for number in range(6)]
-    rounds = await asyncio.gather(*(worker.claim_jobs(4) for worker in workers for _ in range(3)))
+    workers = [stage.worker(f"w{number}").dispatch for number in range(6)]
+    rounds = await asyncio.gather(*(worker.claim(4) for worker in workers for _ in range(3)))
     found = [task.job.id for tasks in rounds for task in tasks]
     assert sorted(found) == sorted(jobs)
 
@@ -73,14 +74,14 @@ async def test_two_workers_share_the_work_and_none_is_done_twice(stage: Stage) -
 async def test_a_heartbeat_keeps_what_is_held_and_tells_what_is_lost(stage: Stage) -> None:
     await stage.accept()
     await stage.accept()
-    first, second = await stage.dispatch.claim_jobs(10)
+    first, second = await stage.dispatch.claim(10)
     stage.clock.advance(LEASE_S - 1)
-    assert await stage.dispatch.heartbeat([first.claim]) == []
+    assert await stage.leases.heartbeat([first.claim]) == []
     stage.clock.advance(2)
-    (stolen,) = await stage.worker("second").claim_jobs(10)
+    (stolen,) = await stage.worker("second").dispatch.claim(10)
     assert stolen.job.id == second.job.id
     claims = [first.claim, second.claim]
-    lost = await stage.dispatch.heartbeat(claims)
+    lost = await stage.leases.heartbeat(claims)
     assert [claim.subject for claim in lost] == [second.job.id]
     assert lost[0] is claims[1]
 
@@ -88,22 +89,22 @@ async def test_a_heartbeat_keeps_what_is_held_and_tells_what_is_lost(stage: Stag
 async def test_released_tasks_are_due_at_once(stage: Stage) -> None:
     await stage.accept()
     task = await stage.claim()
-    await stage.dispatch.release([task.claim])
-    (again,) = await stage.worker("second").claim_jobs(10)
+    await stage.leases.release([task.claim])
+    (again,) = await stage.worker("second").dispatch.claim(10)
     assert again.job == task.job
 
 
 async def test_a_start_frees_every_lease(stage: Stage) -> None:
     await stage.accept()
     await stage.accept()
-    await stage.worker("killed").claim_jobs(10)
-    assert await stage.dispatch.release_all() == 2
-    assert len(await stage.dispatch.claim_jobs(10)) == 2
+    await stage.worker("killed").dispatch.claim(10)
+    assert await stage.leases.release_all() == 2
+    assert len(await stage.dispatch.claim(10)) == 2
 
 
 async def test_unchanged_polls_are_given_back_together(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = [await stage.accept() for _ in range(20)]
-    tasks = await stage.dispatch.claim_jobs(20)
+    tasks = await stage.dispatch.claim(20)
     writes: list[int] = []
     write = stage.database.write
 
@@ -114,7 +115,7 @@ async def test_unchanged_polls_are_given_back_together(stage: Stage, monkeypatch
     monkeypatch.setattr(stage.database, "write", counted)
     held = await asyncio.gather(
         *(
-            stage.dispatch.unchanged(
+            stage.leases.unchanged(
                 Due(claim=task.claim, due_at_ms=NOW_MS + 7, tries=2, memo=Memo(asked_ms=1)),
                 progress=0.5 if number % 2 else None,
             )
@@ -133,8 +134,8 @@ async def test_progress_of_a_lost_lease_is_not_written(stage: Stage) -> None:
     job_id = await stage.accept()
     task = await stage.claim()
     stage.clock.advance(LEASE_S + 1)
-    await stage.worker("second").claim_jobs(1)
-    assert not await stage.dispatch.unchanged(Due(claim=task.claim, due_at_ms=0), progress=0.9)
+    await stage.worker("second").dispatch.claim(1)
+    assert not await stage.leases.unchanged(Due(claim=task.claim, due_at_ms=0), progress=0.9)
     assert (await stage.job(job_id)).progress is None
 
 
@@ -144,7 +145,7 @@ async def test_a_delivery_comes_with_its_owners_secret(stage: Stage) -> None:
     assert (task.delivery.type, task.delivery.owner) == ("job.cancelled", "alice")
     assert task.owner_sealed_secret is not None
     assert stage.sealer.open(task.owner_sealed_secret, bound_to="alice") == created.webhook_secret
-    assert await stage.dispatch.claim_jobs(10) == [], "deliveries are another lane's"
+    assert await stage.dispatch.claim(10) == [], "deliveries are another lane's"
 
 
 async def test_a_delivery_without_an_owner_is_claimed_all_the_same(stage: Stage) -> None:
@@ -156,12 +157,12 @@ async def test_a_delivery_is_settled_with_its_try(stage: Stage) -> None:
     (task,) = await ended(stage)
     body = task.delivery.body
     later = Due(claim=task.claim, due_at_ms=NOW_MS + 60, tries=1)
-    assert (await stage.dispatch.delivered(task.claim, tried(task), state=None, due=later)).held
+    assert (await stage.outbox.delivered(task.claim, tried(task), state=None, due=later)).held
     assert await stage.tasks() == [("deliver", 60)]
     stage.clock.advance(1)
-    (again,) = await stage.dispatch.claim_deliveries(10)
+    (again,) = await stage.outbox.claim(10)
     assert (again.claim.tries, again.delivery.body, again.delivery) == (1, body, task.delivery)
-    assert (await stage.dispatch.delivered(again.claim, tried(again, 2), state="delivered", due=None)).held
+    assert (await stage.outbox.delivered(again.claim, tried(again, 2), state="delivered", due=None)).held
     (row,) = await stage.rows(tables.deliveries)
     assert (row["state"], row["finished_at_ms"], row["body"]) == ("delivered", NOW_MS + 2, body)
     assert [one["number"] for one in await stage.rows(tables.delivery_attempts)] == [1, 2]
@@ -172,10 +173,10 @@ async def test_a_delivery_is_settled_with_its_try(stage: Stage) -> None:
 async def test_whoever_lost_a_delivery_logs_nothing(stage: Stage, state: str | None) -> None:
     (task,) = await ended(stage)
     stage.clock.advance(LEASE_S + 1)
-    await stage.worker("second").claim_deliveries(10)
+    await stage.worker("second").outbox.claim(10)
     before = await stage.everything()
     due = Due(claim=task.claim, due_at_ms=0) if state is None else None
-    assert not (await stage.dispatch.delivered(task.claim, tried(task), state=state, due=due)).held
+    assert not (await stage.outbox.delivered(task.claim, tried(task), state=state, due=due)).held
     assert await stage.everything() == before
 
 
@@ -203,9 +204,9 @@ async def test_the_sweep_and_the_census_see_the_store(stage: Stage) -> None:
     ]
     rows = [job_rows.row_of(job, idempotency_key=None, fingerprint="f") for job in jobs]
     await stage.database.write(lambda connection: job_rows.insert_many(connection, rows))
-    waiting = await stage.dispatch.waiting(last_word_ms=0)
+    waiting = await stage.census.waiting(last_word_ms=0)
     assert (waiting.overdue, waiting.hold_expired) == ((jobs[0].id,), (jobs[2].id,))
-    census = await stage.dispatch.census()
+    census = await stage.census.count()
     assert (census.unfinished, census.held) == ({(None, "queued"): 3}, 1)
     assert census.backlog == Backlog(0, None)
 
@@ -213,8 +214,8 @@ async def test_the_sweep_and_the_census_see_the_store(stage: Stage) -> None:
 async def test_a_task_whose_job_is_gone_is_not_handed_out(stage: Stage) -> None:
     due = [(TaskKind.POLL, "job_gone", NOW_MS), (TaskKind.DELIVER, "dlv_gone", NOW_MS)]
     await stage.database.write(lambda connection: task_rows.insert_many(connection, due))
-    assert await stage.dispatch.claim_jobs(10) == []
-    assert await stage.dispatch.claim_deliveries(10) == []
+    assert await stage.dispatch.claim(10) == []
+    assert await stage.outbox.claim(10) == []
 
 
 async def test_progress_and_the_jobs_end_at_once_do_not_deadlock(
@@ -242,7 +243,7 @@ async def test_progress_and_the_jobs_end_at_once_do_not_deadlock(
 
     monkeypatch.setattr(task_rows, "again", slow)
     await asyncio.gather(
-        stage.dispatch.unchanged(Due(claim=task.claim, due_at_ms=NOW_MS), progress=0.5),
+        stage.leases.unchanged(Due(claim=task.claim, due_at_ms=NOW_MS), progress=0.5),
         stage.record.transition(task.job.id, cancelled),
     )
     assert runs == {"give": 1, "end": 1}, "one was broken off, and begun again"

@@ -123,7 +123,7 @@ async def test_what_was_due_when_it_was_disabled_is_given_up_and_never_sent(stag
     await ended(stage)
     await stage.endpoints.disable(disabled, owner="alice")
     await stage.endpoints.delete(deleted, owner="alice")
-    assert await stage.dispatch.claim_deliveries(10) == []
+    assert await stage.outbox.claim(10) == []
     assert {row["state"] for row in await rows(stage)} == {"given_up"}
     assert await stage.tasks() == []
 
@@ -136,25 +136,25 @@ async def test_a_lane_gives_what_there_is_room_for_and_keeps_nobody_waiting(stag
     await stage.endpoints.enable(quiet, owner="alice")
     stage.clock.advance(1)
     await ended(stage)
-    claimed = await stage.dispatch.claim_deliveries(10, lambda *_: 3)
+    claimed = await stage.outbox.claim(10, lambda *_: 3)
     assert sorted(task.lane for task in claimed) == sorted([busy, busy, busy, quiet])
     full = {busy: 0}
-    assert await stage.dispatch.claim_deliveries(10, lambda lane, _: full.get(lane, 3)) == []
-    assert await stage.dispatch.next_delivery_ms(lambda lane, _: full.get(lane, 3)) is None
-    assert await stage.dispatch.next_delivery_ms(lambda *_: 1) == NOW_MS
+    assert await stage.outbox.claim(10, lambda lane, _: full.get(lane, 3)) == []
+    assert await stage.outbox.next_due_ms(lambda lane, _: full.get(lane, 3)) is None
+    assert await stage.outbox.next_due_ms(lambda *_: 1) == NOW_MS
 
 
 async def test_what_a_version_before_lanes_stored_is_delivered(stage: Stage) -> None:
     await ended(stage, own=True)
     await stage.database.write(lambda c: c.execute(tables.tasks.update().values(lane="")))
-    (task,) = await stage.dispatch.claim_deliveries(10)
+    (task,) = await stage.outbox.claim(10)
     assert task.lane == ""
 
 
 async def test_a_delivery_is_sent_again_whatever_became_of_it(stage: Stage) -> None:
     endpoint_id = await an_endpoint(stage)
     await ended(stage)
-    (task,) = await stage.dispatch.claim_deliveries(1)
+    (task,) = await stage.outbox.claim(1)
     tried = DeliveryAttempt(
         delivery_id=task.delivery.id,
         number=1,
@@ -164,21 +164,21 @@ async def test_a_delivery_is_sent_again_whatever_became_of_it(stage: Stage) -> N
         status=200,
         detail="",
     )
-    await stage.dispatch.delivered(task.claim, tried, state="delivered", due=None, endpoint_id=endpoint_id)
+    await stage.outbox.delivered(task.claim, tried, state="delivered", due=None, endpoint_id=endpoint_id)
     stage.clock.advance(60)
     shown = await stage.deliveries.redeliver(task.delivery.id, owner="alice")
     assert (shown.state, shown.finished_at, len(shown.attempts)) == ("pending", None, 1)
     assert shown.next_try_at == "2027-01-15T08:01:00.000Z"
     assert await stage.tasks() == [("deliver", 60_000)]
-    (again,) = await stage.dispatch.claim_deliveries(1)
+    (again,) = await stage.outbox.claim(1)
     assert (again.delivery.body, again.delivery.message_id) == (task.delivery.body, task.delivery.message_id)
     assert (again.claim.memo.before, again.claim.tries) == (1, 0)
 
 
 async def test_one_that_waits_for_its_next_try_is_sent_now(stage: Stage) -> None:
     await ended(stage, own=True)
-    (task,) = await stage.dispatch.claim_deliveries(1)
-    await stage.dispatch.unchanged(task.claim.later(NOW_MS + 3_600_000), progress=None)
+    (task,) = await stage.outbox.claim(1)
+    await stage.leases.unchanged(task.claim.later(NOW_MS + 3_600_000), progress=None)
     await stage.deliveries.redeliver(task.delivery.id, owner="alice")
     assert await stage.tasks() == [("deliver", 0)]
 

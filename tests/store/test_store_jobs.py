@@ -121,7 +121,7 @@ async def test_a_timeline_tells_all_in_order(stage: Stage) -> None:
         lambda job, found: transitions.cancel_requested(job, found, now_ms=stage.clock.now_ms()),
         exchange=said,
     )
-    (delivery,) = await stage.dispatch.claim_deliveries(1)
+    (delivery,) = await stage.outbox.claim(1)
     tried = DeliveryAttempt(
         delivery_id=delivery.delivery.id,
         number=1,
@@ -131,7 +131,7 @@ async def test_a_timeline_tells_all_in_order(stage: Stage) -> None:
         status=204,
         detail="",
     )
-    await stage.dispatch.delivered(delivery.claim, tried, state="delivered", due=None)
+    await stage.outbox.delivered(delivery.claim, tried, state="delivered", due=None)
     timeline = await stage.jobs.timeline(job_id, owner="alice")
     told: list[tuple[str, str, object]] = []
     for entry in timeline.entries:

@@ -31,7 +31,7 @@ def limited(stage: Stage, limits: Limits) -> None:
 
 async def started(stage: Stage, limit: int) -> list[str]:
     """Whose jobs are claimed now, in their order."""
-    return [task.job.owner for task in await stage.dispatch.claim_jobs(limit)]
+    return [task.job.owner for task in await stage.dispatch.claim(limit)]
 
 
 async def test_owners_take_turns_however_many_one_has_waiting(stage: Stage) -> None:
@@ -54,7 +54,7 @@ async def test_who_never_waited_before_is_not_ahead_of_those_who_do(stage: Stage
 
 async def test_within_an_owner_the_order_is_that_of_acceptance(stage: Stage) -> None:
     ids = [await stage.accept() for _ in range(5)]
-    assert [task.job.id for task in await stage.dispatch.claim_jobs(5)] == ids
+    assert [task.job.id for task in await stage.dispatch.claim(5)] == ids
 
 
 async def test_the_more_urgent_takes_its_owners_earlier_turn_and_no_one_elses(stage: Stage) -> None:
@@ -66,33 +66,33 @@ async def test_the_more_urgent_takes_its_owners_earlier_turn_and_no_one_elses(st
             tables.tasks.update().where(tables.tasks.c.subject == urgent).values(rank=1)
         )
     )
-    claimed = [task.job.id for task in await stage.dispatch.claim_jobs(1)]
-    claimed += [task.job.id for task in await stage.dispatch.claim_jobs(1)]
+    claimed = [task.job.id for task in await stage.dispatch.claim(1)]
+    claimed += [task.job.id for task in await stage.dispatch.claim(1)]
     assert set(claimed) == {urgent, other}
-    assert [task.job.id for task in await stage.dispatch.claim_jobs(9)] == [slow]
+    assert [task.job.id for task in await stage.dispatch.claim(9)] == [slow]
 
 
 async def test_only_as_many_start_as_there_are_slots(stage: Stage) -> None:
     limited(stage, Limits(max_in_flight=2))
     for _ in range(5):
         await stage.accept()
-    assert len(await stage.dispatch.claim_jobs(9)) == 2
+    assert len(await stage.dispatch.claim(9)) == 2
 
 
 async def test_a_shut_account_starts_nothing_and_says_when(stage: Stage) -> None:
     await stage.accept()
     await stage.healths.note(ACME, Operation.SUBMIT, Outcome.THROTTLED, retry_after_s=30)
-    assert await stage.dispatch.claim_jobs(9) == []
+    assert await stage.dispatch.claim(9) == []
     assert await stage.dispatch.next_due_ms([TaskKind.SUBMIT]) == stage.clock.now_ms() + 30_000
     stage.clock.advance(30)
-    assert len(await stage.dispatch.claim_jobs(9)) == 1
+    assert len(await stage.dispatch.claim(9)) == 1
 
 
 async def test_another_process_hears_of_a_pause_with_its_next_claim(stage: Stage) -> None:
     await stage.accept()
     elsewhere = Healths(stage.database, stage.clock, {ACME: Terms(longest_run_ms=1)})
     await elsewhere.note(ACME, Operation.SUBMIT, Outcome.UNAUTHORIZED)
-    assert await stage.dispatch.claim_jobs(9) == []
+    assert await stage.dispatch.claim(9) == []
     shut = stage.healths.shut(ACME, Operation.POLL)
     assert shut is not None
     assert shut.code == "unauthorized"
@@ -104,19 +104,19 @@ async def test_waiting_jobs_move_to_where_the_settings_let_them_run(stage: Stage
         await stage.dispatch.rehouse(lambda job: "acme/new" if job.id == first else job.room, alone=False)
         == 1
     )
-    assert [task.job.id for task in await stage.dispatch.claim_jobs(9)] == [second]
+    assert [task.job.id for task in await stage.dispatch.claim(9)] == [second]
     assert (await stage.job(first)).room == "acme/new"
 
 
 async def test_a_job_that_nobody_can_run_is_claimed_to_be_told_so(stage: Stage) -> None:
     await stage.accept()
     await stage.dispatch.rehouse(lambda _job: "", alone=True)
-    assert len(await stage.dispatch.claim_jobs(9)) == 1
+    assert len(await stage.dispatch.claim(9)) == 1
 
 
 async def test_who_is_tried_again_is_next(stage: Stage) -> None:
     job_id = await stage.accept(owner="x")
-    (task,) = await stage.dispatch.claim_jobs(1)
+    (task,) = await stage.dispatch.claim(1)
     for _ in range(9):
         await stage.accept(owner="x")
     job = task.job
@@ -129,7 +129,7 @@ async def test_who_is_tried_again_is_next(stage: Stage) -> None:
         lambda connection: connection.execute(tables.tasks.delete().where(tables.tasks.c.subject == job_id))
     )
     await stage.database.write(enter)
-    assert [one.job.id for one in await stage.dispatch.claim_jobs(1)] == [job_id]
+    assert [one.job.id for one in await stage.dispatch.claim(1)] == [job_id]
 
 
 async def test_calls_that_go_well_write_nothing(stage: Stage) -> None:
@@ -173,14 +173,14 @@ async def begun(stage: Stage, task: JobTask, healths: Healths) -> bool:
 @pytest.mark.parametrize("limits", [Limits(max_in_flight=1), Limits(submits_per_second=1)])
 async def test_two_processes_never_take_the_last_opening_both(stage: Stage, limits: Limits) -> None:
     ids = {await stage.accept(), await stage.accept()}
-    first, second = await stage.dispatch.claim_jobs(2)
+    first, second = await stage.dispatch.claim(2)
     ours, theirs = (
         Healths(stage.database, stage.clock, {ACME: Terms(limits=limits, longest_run_ms=3_600_000)})
         for _ in range(2)
     )
     taken = await asyncio.gather(begun(stage, first, ours), begun(stage, second, theirs))
     assert sorted(taken) == [False, True]
-    waiting = {task.job.id for task in await stage.dispatch.claim_jobs(9)}
+    waiting = {task.job.id for task in await stage.dispatch.claim(9)}
     assert len(waiting & ids) == 1, "who was not admitted waits for its turn again"
 
 
@@ -189,13 +189,13 @@ async def test_a_slot_is_held_until_the_run_ends_and_while_nobody_knows(stage: S
     limited(stage, limits)
     await stage.accept()
     await stage.accept()
-    (task,) = await stage.dispatch.claim_jobs(9)
+    (task,) = await stage.dispatch.claim(9)
     assert await begun(stage, task, stage.healths)
 
     def doubt(job: Job, attempts: tuple[Attempt, ...]) -> Step:
         return transitions.unknown(job, attempts[0], reason="r", now_ms=NOW_MS, hold_until_ms=NOW_MS + 10**9)
 
     await stage.record.result(task.claim, doubt)
-    assert await stage.dispatch.claim_jobs(9) == []
+    assert await stage.dispatch.claim(9) == []
     stage.clock.advance(3600)
-    assert len(await stage.dispatch.claim_jobs(9)) == 1, "no run lasts longer than an hour there"
+    assert len(await stage.dispatch.claim(9)) == 1, "no run lasts longer than an hour there"

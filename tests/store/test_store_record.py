@@ -176,7 +176,7 @@ async def test_whoever_lost_its_lease_writes_nothing(stage: Stage) -> None:
     slow = await stage.claim(TaskKind.SUBMIT)
     await stage.record.intent(slow.claim, begin)
     stage.clock.advance(LEASE_S + 1)
-    (taken,) = await stage.worker("second").claim_jobs(10)
+    (taken,) = await stage.worker("second").dispatch.claim(10)
     before, heard = await stage.everything(), len(stage.heard)
     later = Due(claim=slow.claim, due_at_ms=NOW_MS)
     with pytest.raises(LeaseLost):
@@ -185,9 +185,9 @@ async def test_whoever_lost_its_lease_writes_nothing(stage: Stage) -> None:
         await stage.record.result(slow.claim, accept, exchange=SAID, then=later)
     with pytest.raises(LeaseLost):
         await stage.record.intent(slow.claim, begin)
-    assert not await stage.dispatch.unchanged(later, progress=0.5)
-    assert await stage.dispatch.heartbeat([slow.claim]) == [slow.claim]
-    await stage.dispatch.release([slow.claim])
+    assert not await stage.leases.unchanged(later, progress=0.5)
+    assert await stage.leases.heartbeat([slow.claim]) == [slow.claim]
+    await stage.leases.release([slow.claim])
     assert await stage.everything() == before
     assert len(stage.heard) == heard
     await stage.record.result(taken.claim, accept)
@@ -199,7 +199,7 @@ async def test_a_lease_is_not_good_for_the_task_that_came_after(stage: Stage) ->
     job_id = await stage.accept()
     asleep = await stage.claim(TaskKind.SUBMIT)
     stage.clock.advance(LEASE_S + 1)
-    stage.dispatch = stage.worker("second")
+    stage.become("second")
     second = await stage.claim(TaskKind.SUBMIT)
     await stage.record.intent(second.claim, begin)
     busy = UpstreamError(code=ErrorCode.RATE_LIMITED, message="busy")
@@ -212,7 +212,7 @@ async def test_a_lease_is_not_good_for_the_task_that_came_after(stage: Stage) ->
     )
     stage.clock.advance(1)
     for number in range(3):
-        stage.dispatch = stage.worker(f"later {number}")
+        stage.become(f"later {number}")
         await stage.claim(TaskKind.SUBMIT)
         with pytest.raises(LeaseLost):
             await stage.record.intent(asleep.claim, begin)
@@ -228,8 +228,8 @@ async def test_an_intent_keeps_the_task_and_its_lease(stage: Stage) -> None:
     recorded = await stage.record.intent(task.claim, begin)
     assert recorded is not None
     assert [attempt.state for attempt in recorded.attempts] == [AttemptState.SUBMITTING]
-    assert await stage.dispatch.claim_jobs(10) == []
-    assert await stage.dispatch.heartbeat([task.claim]) == []
+    assert await stage.dispatch.claim(10) == []
+    assert await stage.leases.heartbeat([task.claim]) == []
     assert (await stage.job(job_id)).state.provider == "acme"
 
 

@@ -200,13 +200,13 @@ async def test_on_a_full_disk_nothing_is_bought_and_what_was_bought_is_followed(
         database._short = True
         for refused in (
             stage.accept(),
-            stage.dispatch.claim_jobs(10, SUBMIT_KINDS),
+            stage.dispatch.claim(10, SUBMIT_KINDS),
             stage.record.intent(task.claim, nothing),
         ):
             with pytest.raises(StorageUnavailable, match="the disk is full"):
                 await refused
-        assert await stage.dispatch.claim_jobs(10, FOLLOW_KINDS) == []
-        assert await stage.dispatch.heartbeat([task.claim]) == []
+        assert await stage.dispatch.claim(10, FOLLOW_KINDS) == []
+        assert await stage.leases.heartbeat([task.claim]) == []
         await stage.jobs.cancel(job_id, owner="alice")
         assert (await stage.job(job_id)).state.status.terminal
     finally:

@@ -35,7 +35,7 @@ def limited(stage: Stage, *, key: str = "", **limits: Limits) -> None:
         for name, limit in limits.items()
     }
     stage.healths = Healths(stage.database, stage.clock, terms)
-    stage.dispatch = stage.worker("first")
+    stage.become("first")
 
 
 async def begun(stage: Stage, task: JobTask) -> bool:
@@ -61,7 +61,7 @@ def failed(job: Job, attempts: tuple[Attempt, ...]) -> Step:
 
 async def start(stage: Stage, most: int = 64) -> list[JobTask]:
     """Claim and begin what may be, as a worker's lane does."""
-    tasks = await stage.dispatch.claim_jobs(most)
+    tasks = await stage.dispatch.claim(most)
     return [task for task in tasks if await begun(stage, task)]
 
 
@@ -77,7 +77,7 @@ async def test_what_was_left_behind_is_found_though_its_account_takes_nothing(
     if paused:
         await stage.healths.note(ACME, Operation.SUBMIT, Outcome.THROTTLED, retry_after_s=3600)
     stage.clock.advance(LEASE_S + 1)
-    (found,) = await stage.worker("second").claim_jobs(64)
+    (found,) = await stage.worker("second").dispatch.claim(64)
     assert (found.job.id, found.attempts[0].state) == (job_id, AttemptState.SUBMITTING)
 
 
@@ -85,26 +85,26 @@ async def test_who_was_claimed_takes_an_opening_before_it_shows(stage: Stage) ->
     limited(stage, default=Limits(max_in_flight=2))
     for _ in range(5):
         await stage.accept()
-    first, second = await stage.dispatch.claim_jobs(64)
-    assert await stage.dispatch.claim_jobs(64) == []
+    first, second = await stage.dispatch.claim(64)
+    assert await stage.dispatch.claim(64) == []
     assert await begun(stage, first)
-    assert await stage.dispatch.claim_jobs(64) == []
-    await stage.dispatch.release([second.claim])
-    assert [task.job.id for task in await stage.dispatch.claim_jobs(64)] == [second.job.id]
+    assert await stage.dispatch.claim(64) == []
+    await stage.leases.release([second.claim])
+    assert [task.job.id for task in await stage.dispatch.claim(64)] == [second.job.id]
 
 
 async def test_who_was_not_let_in_is_next(stage: Stage) -> None:
     limited(stage, default=ONE)
     for _ in range(3):
         await stage.accept()
-    (first,) = await stage.dispatch.claim_jobs(64)
+    (first,) = await stage.dispatch.claim(64)
     limited(stage, default=Limits(max_in_flight=2))
-    (second,) = await stage.dispatch.claim_jobs(64)
+    (second,) = await stage.dispatch.claim(64)
     limited(stage, default=ONE)
     assert await begun(stage, second)
     assert not await begun(stage, first)
     await stage.record.transition(second.job.id, failed)
-    assert [task.job.id for task in await stage.dispatch.claim_jobs(64)] == [first.job.id]
+    assert [task.job.id for task in await stage.dispatch.claim(64)] == [first.job.id]
 
 
 @pytest.mark.parametrize("slots", [1, 3])
@@ -138,9 +138,9 @@ async def test_what_fast_accounts_serve_puts_no_newcomer_behind_at_a_slow_one(st
         await stage.accept(owner="w")
     here = "acme/default"
     await stage.dispatch.rehouse(lambda job: "acme/other" if job.owner == "w" else here, alone=True)
-    assert len(await stage.dispatch.claim_jobs(64)) == 60
+    assert len(await stage.dispatch.claim(64)) == 60
     y = await stage.accept(owner="y")
-    for task in await stage.dispatch.claim_jobs(64):
+    for task in await stage.dispatch.claim(64):
         assert task.job.owner != "x"
     running = [row["job_id"] for row in await stage.rows(tables.attempts)]
     started: list[str] = []
@@ -160,7 +160,7 @@ async def test_the_most_urgent_takes_its_owners_turn_wherever_else_it_could_run(
     await stage.dispatch.rehouse(
         lambda job: "acme/default acme/other" if job.id == urgent else job.room, alone=True
     )
-    assert [task.job.id for task in await stage.dispatch.claim_jobs(64)] == [urgent]
+    assert [task.job.id for task in await stage.dispatch.claim(64)] == [urgent]
 
 
 async def test_a_risk_that_was_accepted_is_none_of_a_run_too_many(stage: Stage) -> None:
@@ -194,7 +194,7 @@ async def test_submits_of_a_version_without_a_queue_are_claimed(stage: Stage) ->
     nothing = {"owner": None, "room": None, "turn": None, "rank": None}
     await stage.database.write(lambda connection: connection.execute(tables.tasks.update().values(nothing)))
     limited(stage, default=ONE)
-    assert [task.job.id for task in await stage.dispatch.claim_jobs(64)] == [job_id]
+    assert [task.job.id for task in await stage.dispatch.claim(64)] == [job_id]
 
 
 @pytest.mark.parametrize(("alone", "room"), [(False, "acme/default"), (True, "")])
@@ -224,7 +224,7 @@ async def test_results_that_tell_of_an_account_never_deadlock_with_intents(
     await stage.healths.refresh()
     for _ in range(100):
         await stage.accept()
-    tasks = await stage.dispatch.claim_jobs(100)
+    tasks = await stage.dispatch.claim(100)
     first, second = tasks[:50], tasks[50:]
     for task in first:
         assert await begun(stage, task)

@@ -11,7 +11,8 @@ from sqlalchemy.exc import IntegrityError
 from store_stage import LEASE_S, Stage
 
 from gateway.jobs.transitions import TaskKind
-from gateway.service.dispatch import DELIVERY_KINDS, JOB_KINDS
+from gateway.service.dispatch import JOB_KINDS
+from gateway.service.outbox import DELIVERY_KINDS
 from gateway.storage import tasks
 from gateway.storage.engine import Database
 from gateway.storage.tasks import Claim, Due, Memo

@@ -58,13 +58,13 @@ EVERYWHERE = pytest.mark.parametrize("where", ["state", "request", "attempt"])
 @EVERYWHERE
 async def test_the_others_are_handed_out_and_it_stays_leased(stage: Stage, where: str) -> None:
     await spoilt(stage, where)
-    tasks = await stage.dispatch.claim_jobs(10)
+    tasks = await stage.dispatch.claim(10)
     assert sorted(task.job.id for task in tasks) == [job.id for job in SOUND]
     leased = {row["subject"]: row["leased_by"] for row in await stage.rows(tables.tasks)}
     assert leased[BROKEN.id] == "first"
-    assert await stage.worker("second").claim_jobs(10) == []
+    assert await stage.worker("second").dispatch.claim(10) == []
     stage.clock.advance(LEASE_S + 1)
-    assert await stage.dispatch.heartbeat([task.claim for task in tasks]) == []
+    assert await stage.leases.heartbeat([task.claim for task in tasks]) == []
     leased = {row["subject"]: row["leased_by"] for row in await stage.rows(tables.tasks)}
     assert leased[BROKEN.id] is None, "it is free for whoever can read it"
 
@@ -96,7 +96,7 @@ async def test_a_memo_that_cannot_be_read_is_forgotten(stage: Stage) -> None:
     await stored(stage)
     memo = update(tables.tasks).where(tables.tasks.c.subject == BROKEN.id).values(memo='{"missing":"x"}')
     await stage.database.write(lambda connection: connection.execute(memo).rowcount)
-    tasks = await stage.dispatch.claim_jobs(10)
+    tasks = await stage.dispatch.claim(10)
     assert [task.claim.memo for task in tasks] == [Memo()] * 3
 
 
@@ -118,7 +118,7 @@ async def test_an_error_code_of_a_newer_version_is_kept_as_it_is(stage: Stage) -
     error = view.attempts[0].error
     assert error is not None
     assert (error.code, error.retryable) == ("budget_exceeded", False)
-    assert len(await stage.dispatch.claim_jobs(10)) == 3
+    assert len(await stage.dispatch.claim(10)) == 3
 
     def rewritten(connection: Connection) -> str:
         ((_, (read,)),) = load_readable(connection, [BROKEN.id]).values()

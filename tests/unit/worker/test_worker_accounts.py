@@ -44,7 +44,7 @@ async def at_once(bench: Bench, answers: list[Any]) -> None:
     """Carry out all that is due, everything at the same time."""
     bench.provider.says(*answers)
     async with asyncio.TaskGroup() as group:
-        for task in await bench.stage.dispatch.claim_jobs(2 * MANY):
+        for task in await bench.stage.dispatch.claim(2 * MANY):
             group.create_task(bench.carry_out(task))
     assert not bench.provider.answers, "more calls were expected"
 
@@ -103,10 +103,10 @@ async def test_a_cancel_that_waits_for_its_account_remembers_that_it_was_sent(st
     for _ in range(IN_A_ROW):
         await bench.healths.note(ACME, Operation.CANCEL, Outcome.FAILED)
     stage.clock.advance(5)
-    (task,) = [one for one in await stage.dispatch.claim_jobs(9) if one.claim.kind is TaskKind.CANCEL]
+    (task,) = [one for one in await stage.dispatch.claim(9) if one.claim.kind is TaskKind.CANCEL]
     await bench.cancel(task)
     stage.clock.advance(OPEN_MS / 1000)
-    (task,) = [one for one in await stage.dispatch.claim_jobs(9) if one.claim.kind is TaskKind.CANCEL]
+    (task,) = [one for one in await stage.dispatch.claim(9) if one.claim.kind is TaskKind.CANCEL]
     bench.provider.says(Reply(404), Reply(404))
     await bench.cancel(task)
     state = (await stage.job(job_id)).state

@@ -80,7 +80,7 @@ async def test_a_job_that_another_workers_settings_may_run_waits_for_it(
 ) -> None:
     bench = two_prices(stage)
     job_id = await accepted(stage, 9 * COST)
-    (task,) = await stage.dispatch.claim_jobs(9)
+    (task,) = await stage.dispatch.claim(9)
     bench.catalogue = Catalogue(offers=(), idle=(a_spec(),))
     accounts = bench.tools.accounts.all()
     bench.with_accounts(*(accounts[:1] if elsewhere else accounts))

@@ -100,7 +100,7 @@ async def tried(bench: Bench, job_id: str, tries: Sequence[tuple[Answer, ...]]) 
     waits: list[int] = []
     for number, answers in enumerate(tries, 1):
         bench.provider.says(*answers)
-        for task in await stage.dispatch.claim_jobs(10):
+        for task in await stage.dispatch.claim(10):
             if task.claim.kind is TaskKind.CANCEL:
                 await bench.cancel(task)
         assert not bench.provider.answers
@@ -199,7 +199,7 @@ async def succeeds_meanwhile(bench: Bench, *, seconds: float) -> None:
     stage, script = bench.stage, bench.provider
     script.meanwhile = script.before_send = None
     stage.clock.advance(seconds)
-    for task in await stage.worker("second").claim_jobs(10):
+    for task in await stage.worker("second").dispatch.claim(10):
         if task.claim.kind is TaskKind.POLL:
             waiting = list(script.answers)
             script.answers.clear()
@@ -217,7 +217,7 @@ async def test_a_run_that_was_seen_to_succeed_is_never_cancelled(
 ) -> None:
     """A process is stopped between its look and its cancel; another one takes the poll over."""
     bench, job_id = await asked(stage, cancel(destroys=destroys, gone=True))
-    (task,) = await stage.dispatch.claim_jobs(10)
+    (task,) = await stage.dispatch.claim(10)
 
     async def stopped() -> None:
         await succeeds_meanwhile(bench, seconds=LEASE_S + 1)
@@ -323,7 +323,7 @@ async def test_without_an_account_the_job_ends_and_may_bill(stage: Stage) -> Non
 async def test_a_poll_that_wins_leaves_the_cancel_nothing_to_do(stage: Stage) -> None:
     bench, job_id = await asked(stage, cancel(destroys=True))
     stage.clock.advance(5)
-    tasks = {task.claim.kind: task for task in await stage.dispatch.claim_jobs(10)}
+    tasks = {task.claim.kind: task for task in await stage.dispatch.claim(10)}
     bench.provider.says(SUCCEEDED)
     await bench.poll(tasks[TaskKind.POLL])
     assert await stage.tasks() == []
@@ -335,7 +335,7 @@ async def test_a_success_that_was_seen_but_not_stored_is_not_told_once_its_outpu
 ) -> None:
     bench, job_id = await asked(stage, cancel(destroys=True, gone=True))
     stage.clock.advance(5)
-    tasks = {task.claim.kind: task for task in await stage.dispatch.claim_jobs(10)}
+    tasks = {task.claim.kind: task for task in await stage.dispatch.claim(10)}
     slow = asyncio.Event()
     polling: list[asyncio.Task[None]] = []
 
@@ -372,7 +372,7 @@ async def test_whichever_of_poll_and_cancel_comes_first_what_is_told_to_have_suc
     for turn in range(20):
         bench, job_id = await asked(stage, cancel(destroys=True, gone=True))
         stage.clock.advance(5)
-        tasks = {task.claim.kind: task for task in await stage.dispatch.claim_jobs(10)}
+        tasks = {task.claim.kind: task for task in await stage.dispatch.claim(10)}
         barrier, write, about_to_send = asyncio.Barrier(2), stage.database.write, asyncio.Event()
 
         async def met(ahead: int, barrier: asyncio.Barrier = barrier) -> None:

@@ -10,7 +10,7 @@ from store_stage import LEASE_S, Stage, StoppedClock
 from worker_bench import RUNNING, SUCCEEDED, Bench
 
 from gateway.errors import StorageUnavailable
-from gateway.service.dispatch import JOB_KINDS, JobTask
+from gateway.service.dispatch import JobTask
 from gateway.service.wakeup import Wakeup
 from gateway.storage import tables
 from gateway.telemetry import Metrics
@@ -82,7 +82,7 @@ class Floor:
         self.jumps += 1
 
     async def claim(self, limit: int) -> list[JobTask]:
-        tasks = await self.stage.dispatch.claim_jobs(limit)
+        tasks = await self.stage.dispatch.claim(limit)
         self.seen += [task.claim.kind for task in tasks]
         self.looked.set()
         return tasks
@@ -92,7 +92,7 @@ class Floor:
 
     def worker(self, *, sole: bool) -> Worker:
         worker = Worker(
-            self.stage.dispatch,
+            self.stage.leases,
             self.clock,
             Metrics(version="0", providers=["acme"], models=["act-two"], routes=[]),
             self.wakeup.subscribe,
@@ -102,7 +102,7 @@ class Floor:
             sole_worker=sole,
             on_jump=self.heard,
         )
-        worker.start([Lane(JOB_KINDS, 4, self.claim, self.hold)], ())
+        worker.start([Lane(4, self.claim, self.hold, self.stage.dispatch.next_due_ms)], ())
         return worker
 
     async def look(self) -> None:
@@ -115,7 +115,7 @@ class Floor:
 async def polled_soon(stage: Stage, clock: SetClock) -> Bench:
     """A job whose next poll is 5 s away, by a clock that can be set."""
     stage.clock = clock
-    stage.dispatch = stage.worker("first")
+    stage.become("first")
     bench = Bench(stage, spec=a_spec())
     stage.dispatch._clock = clock
     await bench.accepted()
@@ -154,7 +154,7 @@ async def test_a_jump_is_not_forgotten_while_storage_is_down(
 ) -> None:
     await polled_soon(stage, clock)
     floor = Floor(stage, clock)
-    shift, tries = stage.dispatch.shift_due, asyncio.Event()
+    shift, tries = stage.leases.shift_due, asyncio.Event()
 
     async def down(_delta_ms: int, *, at_ms: int) -> int:
         tries.set()
@@ -168,7 +168,7 @@ async def test_a_jump_is_not_forgotten_while_storage_is_down(
         clock.set_by(HOUR_S)
         await asyncio.wait_for(tries.wait(), 5)
         assert floor.seen == []
-    assert stage.dispatch.shift_due == shift
+    assert stage.leases.shift_due == shift
     await floor.look()
     assert await stage.tasks() == [("poll", (HOUR_S + 5) * 1000)]
     assert floor.seen == []
@@ -194,9 +194,9 @@ async def test_what_nobody_is_at_any_more_is_given_back_by_a_heartbeat(stage: St
     await stage.accept()
     orphan = await stage.claim()
     stage.clock.advance(LEASE_S + 1)
-    assert await stage.dispatch.claim_jobs(10) == []
-    assert await stage.dispatch.heartbeat([]) == []
-    (again,) = await stage.dispatch.claim_jobs(10)
+    assert await stage.dispatch.claim(10) == []
+    assert await stage.leases.heartbeat([]) == []
+    (again,) = await stage.dispatch.claim(10)
     assert again.claim.version == orphan.claim.version + 1
 
 
@@ -207,7 +207,7 @@ async def test_a_deadline_that_a_jump_passed_still_leaves_the_poll_its_last_word
     clock.set_by(HOUR_S)
     bench.sweep.clock_jumped()
     await bench.sweep()
-    await stage.dispatch.shift_due(HOUR_S * 1000, at_ms=NOW_MS + HOUR_S * 1000)
+    await stage.leases.shift_due(HOUR_S * 1000, at_ms=NOW_MS + HOUR_S * 1000)
     await bench.after(5, SUCCEEDED)
     (row,) = await stage.rows(tables.jobs)
     assert row["status"] == "succeeded"
@@ -217,7 +217,7 @@ async def test_a_deadline_that_a_jump_passed_is_a_deadline(stage: Stage, clock: 
     bench = await polled_soon(stage, clock)
     clock.set_by(HOUR_S)
     bench.sweep.clock_jumped()
-    await stage.dispatch.shift_due(HOUR_S * 1000, at_ms=NOW_MS + HOUR_S * 1000)
+    await stage.leases.shift_due(HOUR_S * 1000, at_ms=NOW_MS + HOUR_S * 1000)
     await bench.after(5, RUNNING)
     (row,) = await stage.rows(tables.jobs)
     assert row["status"] == "failed"

@@ -9,8 +9,8 @@ from store_stage import LEASE_S, Stage
 from worker_bench import SCHEDULE_S, Answer, Bench, Killed, NobodyThere, Reply
 
 from gateway.errors import SettingsError
-from gateway.service.dispatch import DeliveryTask
 from gateway.service.keys import Scope
+from gateway.service.outbox import DeliveryTask
 from gateway.storage import tables
 from gateway.webhooks.signing import decode_secret, sign
 
@@ -34,13 +34,13 @@ class Told:
         return created.webhook_secret or ""
 
     async def due(self) -> DeliveryTask:
-        (task,) = await self.stage.dispatch.claim_deliveries(10)
+        (task,) = await self.stage.outbox.claim(10)
         return task
 
     async def tries(self, *answers: Answer) -> None:
         """Carry out what is due, to these answers."""
         self.bench.receiver.says(*answers)
-        for task in await self.stage.dispatch.claim_deliveries(10):
+        for task in await self.stage.outbox.claim(10):
             await self.bench.deliver(task)
         assert not self.bench.receiver.answers
 
@@ -137,7 +137,7 @@ async def test_death_after_the_send_sends_again_under_the_same_id(told: Told) ->
     with pytest.raises(Killed):
         await told.tries(Killed())
     told.stage.clock.advance(LEASE_S + 1)
-    told.stage.dispatch = told.stage.worker("second")
+    told.stage.become("second")
     await told.tries(OK)
     first, second = (headers_of(request) for request in told.bench.receiver.asked)
     assert first["webhook-id"] == second["webhook-id"]
@@ -148,7 +148,7 @@ async def test_whoever_lost_its_lease_logs_nothing(told: Told) -> None:
     await told.ends()
     task = await told.due()
     told.stage.clock.advance(LEASE_S + 1)
-    await told.stage.worker("second").claim_deliveries(10)
+    await told.stage.worker("second").outbox.claim(10)
     told.bench.receiver.says(OK)
     await told.bench.deliver(task)
     assert await told.outcomes() == []

@@ -203,7 +203,7 @@ async def test_death_between_the_send_and_its_record_keeps_the_id(told: Told) ->
         await told.tries(Killed())
     told.stage.clock.advance(60)
     told.bench.receiver.says(OK)
-    for task in await told.stage.worker("second").claim_deliveries(10):
+    for task in await told.stage.worker("second").outbox.claim(10):
         await told.bench.deliver(task)
     first, second = told.bench.receiver.asked
     assert first.headers["webhook-id"] == second.headers["webhook-id"]

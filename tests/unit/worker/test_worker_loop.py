@@ -14,7 +14,7 @@ from worker_bench import Bench
 
 from gateway.errors import LeaseLost, StorageUnavailable
 from gateway.jobs.transitions import TaskKind
-from gateway.service.dispatch import FOLLOW_KINDS, JOB_KINDS, SUBMIT_KINDS, JobTask
+from gateway.service.dispatch import FOLLOW_KINDS, SUBMIT_KINDS, JobTask
 from gateway.service.wakeup import Wakeup
 from gateway.storage import tables
 from gateway.storage.tasks import Claim, Due
@@ -55,7 +55,7 @@ class Floor:
     ) -> Worker:
         """Make a worker that, left alone, would look but once a minute."""
         return Worker(
-            self.stage.dispatch,
+            self.stage.leases,
             self.stage.clock,
             Metrics(version="0", providers=["acme"], models=["act-two"], routes=[]),
             self.wakeup.subscribe,
@@ -75,7 +75,8 @@ class Floor:
     ) -> AsyncIterator[Worker]:
         """Run a worker with one lane."""
         worker = self.worker(**options)
-        lane: Lane[JobTask] = Lane(JOB_KINDS, limit, self.stage.dispatch.claim_jobs, step or self.close)
+        dispatch = self.stage.dispatch
+        lane: Lane[JobTask] = Lane(limit, dispatch.claim, step or self.close, dispatch.next_due_ms)
         worker.start([lane], duties)
         yield worker
         await worker.stop()
@@ -144,7 +145,7 @@ async def test_without_a_wake_up_it_looks_when_the_next_is_due(floor: Floor) -> 
     await floor.stage.accept()
     task = await floor.stage.claim()
     soon = Due(claim=task.claim, due_at_ms=NOW_MS + 50)
-    await floor.stage.dispatch.unchanged(soon, progress=None)
+    await floor.stage.leases.unchanged(soon, progress=None)
     async with floor.running():
         await asyncio.sleep(0.02)
         floor.stage.clock.advance(0.05)
@@ -216,7 +217,7 @@ async def test_a_claim_that_fails_is_tried_again(
 ) -> None:
     monkeypatch.setattr(loop_module, "PAUSE_AFTER_FAILURE_S", 0.01)
     failures: list[int] = []
-    claim = floor.stage.dispatch.claim_jobs
+    claim = floor.stage.dispatch.claim
 
     async def flaky(limit: int) -> list[JobTask]:
         if len(failures) < 2:
@@ -224,7 +225,7 @@ async def test_a_claim_that_fails_is_tried_again(
             raise error
         return await claim(limit)
 
-    monkeypatch.setattr(floor.stage.dispatch, "claim_jobs", flaky)
+    monkeypatch.setattr(floor.stage.dispatch, "claim", flaky)
     await floor.stage.accept()
     async with floor.running():
         await floor.until(1)
@@ -235,7 +236,7 @@ async def test_heartbeats_carry_a_lease_through_a_long_call(
     floor: Floor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, beats = Gate(floor), asyncio.Semaphore(0)
-    heartbeat = floor.stage.dispatch.heartbeat
+    heartbeat = floor.stage.leases.heartbeat
 
     async def heard(claims: Sequence[Claim]) -> list[Claim]:
         lost = await heartbeat(claims)
@@ -251,7 +252,7 @@ async def test_heartbeats_carry_a_lease_through_a_long_call(
             async with asyncio.timeout(PATIENCE_S):
                 for _ in range(2):  # the first may have begun before
                     await beats.acquire()
-            assert await floor.stage.worker("second").claim_jobs(10) == []
+            assert await floor.stage.worker("second").dispatch.claim(10) == []
         gate.open.set()
         await floor.until(1)
 
@@ -276,11 +277,11 @@ async def test_only_the_kinds_asked_for_are_claimed(floor: Floor) -> None:
     await bench.accepted()
     stage.clock.advance(5)
     await stage.accept()
-    first, second = stage.worker("first"), stage.worker("second")
-    assert [task.claim.kind for task in await first.claim_jobs(10, kinds=FOLLOW_KINDS)] == [TaskKind.POLL]
-    assert [task.claim.kind for task in await first.claim_jobs(10, kinds=SUBMIT_KINDS)] == [TaskKind.SUBMIT]
+    first, second = stage.worker("first").dispatch, stage.worker("second").dispatch
+    assert [task.claim.kind for task in await first.claim(10, kinds=FOLLOW_KINDS)] == [TaskKind.POLL]
+    assert [task.claim.kind for task in await first.claim(10, kinds=SUBMIT_KINDS)] == [TaskKind.SUBMIT]
     stage.clock.advance(LEASE_S + 1)
-    assert {task.claim.kind for task in await second.claim_jobs(10)} == {TaskKind.POLL, TaskKind.SUBMIT}
+    assert {task.claim.kind for task in await second.claim(10)} == {TaskKind.POLL, TaskKind.SUBMIT}
 
 
 async def test_stopping_lets_what_is_under_way_finish(floor: Floor) -> None:
@@ -304,7 +305,7 @@ async def test_what_does_not_finish_in_time_is_given_back_at_once(floor: Floor) 
     async with floor.running(gate, stop_s=0.02):
         await gate.reached(3)
     assert gate.cancelled == 3
-    assert len(await floor.stage.worker("second").claim_jobs(10)) == 3
+    assert len(await floor.stage.worker("second").dispatch.claim(10)) == 3
 
 
 async def test_nothing_is_begun_once_it_stops(floor: Floor) -> None:
@@ -326,7 +327,7 @@ async def test_what_was_being_claimed_when_it_stopped_is_given_back(
     floor: Floor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claimed, go_on = asyncio.Event(), asyncio.Event()
-    claim = floor.stage.dispatch.claim_jobs
+    claim = floor.stage.dispatch.claim
 
     async def slow(limit: int) -> list[JobTask]:
         tasks = await claim(limit)
@@ -334,7 +335,7 @@ async def test_what_was_being_claimed_when_it_stopped_is_given_back(
         await go_on.wait()
         return tasks
 
-    monkeypatch.setattr(floor.stage.dispatch, "claim_jobs", slow)
+    monkeypatch.setattr(floor.stage.dispatch, "claim", slow)
     await floor.stage.accept()
     async with floor.running() as worker:
         await asyncio.wait_for(claimed.wait(), PATIENCE_S)
@@ -373,13 +374,14 @@ async def test_a_full_lane_keeps_no_other_waiting(floor: Floor) -> None:
     first = await floor.stage.accept()
     gate = Gate(floor)
     dispatch = floor.stage.dispatch
-    full: Lane[JobTask] = Lane(JOB_KINDS, 1, dispatch.claim_jobs, gate)
+    full: Lane[JobTask] = Lane(1, dispatch.claim, gate, dispatch.next_due_ms)
     worker = floor.worker(stop_s=0.0)
-    worker.start([full, Lane(JOB_KINDS, 1, lambda _limit: others.get(), floor.close)], ())
+    other = Lane(1, lambda _limit: others.get(), floor.close, dispatch.next_due_ms)
+    worker.start([full, other], ())
     others: asyncio.Queue[list[JobTask]] = asyncio.Queue()
     await gate.reached(1)
     second = await floor.stage.accept()
-    await others.put(await floor.stage.worker("second").claim_jobs(1))
+    await others.put(await floor.stage.worker("second").dispatch.claim(1))
     await floor.until(1)
     await worker.stop()
     assert (gate.begun, floor.done) == ([first], [second])

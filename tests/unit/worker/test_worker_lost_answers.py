@@ -16,7 +16,6 @@ from store_stage import Stage
 from worker_bench import MADE, RUNNING, SUCCEEDED, Answer, Bench, Reply, Script
 
 from gateway.errors import OutcomeUnknown, Refusal, StorageUnavailable
-from gateway.service.dispatch import DELIVERY_KINDS, JOB_KINDS
 from gateway.service.holds import Action, AdoptRun, GiveUp, Holds, SubmitAgain
 from gateway.service.wakeup import Wakeup
 from gateway.storage import tables
@@ -55,21 +54,21 @@ class Case(Struct, frozen=True, kw_only=True):
 RESULT, WEIGHED = "Record.result.", "Record.weighed."
 CASES = {
     "accept": Case(write="_insert"),
-    "claim": Case(write="Dispatch.claim_jobs."),
-    "claim of a poll": Case(write="Dispatch.claim_jobs.", nth=3),
-    "claim of a delivery": Case(write="Dispatch.claim_deliveries.", nth=6),
-    "heartbeat": Case(write="Dispatch.heartbeat."),
+    "claim": Case(write="Dispatch.claim."),
+    "claim of a poll": Case(write="Dispatch.claim.", nth=3),
+    "claim of a delivery": Case(write="Outbox.claim.", nth=6),
+    "heartbeat": Case(write="Leases.heartbeat."),
     "intent": Case(write="Record.intent."),
-    "last check": Case(write="Dispatch.confirm."),
+    "last check": Case(write="Leases.confirm."),
     "made": Case(write=RESULT),
     "refused": Case(write=RESULT, submits=(REFUSED,), ends=JobStatus.FAILED),
     "refused for now": Case(write=RESULT, submits=(RETRIED, MADE)),
     "unknown": Case(write=RESULT, submits=(LOST,), found=True),
     "begun": Case(write=RESULT, nth=2),
-    "unchanged": Case(write="Dispatch._give_back_batch."),
+    "unchanged": Case(write="Leases._give_back_batch."),
     "end": Case(write=RESULT, nth=3),
-    "refused by the receiver": Case(write="Dispatch.delivered."),
-    "delivered": Case(write="Dispatch.delivered.", nth=2),
+    "refused by the receiver": Case(write="Outbox.delivered."),
+    "delivered": Case(write="Outbox.delivered.", nth=2),
     "found": Case(write=WEIGHED, submits=(LOST,), found=True),
     "adopted": Case(write=WEIGHED, submits=(LOST,), word=AdoptRun("r-1")),
     "submitted again": Case(write=WEIGHED, submits=(LOST, MADE), word=SubmitAgain()),
@@ -149,12 +148,12 @@ class Life(Bench):
         self.account = replace(self.account, adapter=replace(self.account.adapter, reconcile=look))
         self.with_accounts(self.account)
         self._case = case
-        tools, dispatch = self.tools, stage.dispatch
+        tools, dispatch, outbox = self.tools, stage.dispatch, stage.outbox
         self._holds = Holds(
             stage.database, stage.record, stage.clock, accounts=tools.accounts, calls=tools.calls
         )
         self._worker = Worker(
-            dispatch,
+            stage.leases,
             stage.clock,
             self.metrics,
             Wakeup().subscribe,
@@ -163,8 +162,8 @@ class Life(Bench):
             stop_s=1.0,
         )
         self._lanes: Sequence[Lane[Any]] = (
-            Lane(JOB_KINDS, 10, dispatch.claim_jobs, self.carry_out),
-            Lane(DELIVERY_KINDS, 10, dispatch.claim_deliveries, self.deliver),
+            Lane(10, dispatch.claim, self.carry_out, dispatch.next_due_ms),
+            Lane(10, outbox.claim, self.deliver, outbox.next_due_ms),
         )
 
     async def accepted(self, **request: Any) -> str:
@@ -181,7 +180,7 @@ class Life(Bench):
             with suppress(StorageUnavailable):  # as the lane itself does
                 tasks = await lane.claim(lane.limit)
             with suppress(StorageUnavailable):
-                await stage.dispatch.heartbeat([task.claim for task in tasks])
+                await stage.leases.heartbeat([task.claim for task in tasks])
             for task in tasks:
                 await self._worker._carry_out(lane, task)
         stage.clock.advance(ROUND_S)
@@ -226,5 +225,5 @@ async def test_whatever_commit_nobody_answers_the_job_ends_and_is_paid_once(
     tries = [row["number"] for row in await stage.rows(tables.delivery_attempts)]
     assert (delivery["state"], tries) == ("delivered", [1, 2])
     sent = len(life.receiver.asked)
-    assert sent == 2 or (sent == 3 and case.write.startswith("Dispatch.delivered") and not stood)
+    assert sent == 2 or (sent == 3 and case.write.startswith("Outbox.delivered") and not stood)
     life.check()

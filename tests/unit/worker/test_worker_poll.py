@@ -58,7 +58,7 @@ async def test_a_poll_that_found_no_change_outlives_a_short_outage(
     bench = Bench(stage)
     job_id = await bench.accepted()
     await bench.after(5, RUNNING)
-    unchanged, failed = stage.dispatch.unchanged, 0
+    unchanged, failed = stage.leases.unchanged, 0
 
     async def away(*args: Any, **named: Any) -> bool:
         nonlocal failed
@@ -316,7 +316,7 @@ async def test_a_ref_that_goes_after_our_cancel_was_cancelled_where_it_goes_with
     for wait_s in (5, 12, 12, 12):
         stage.clock.advance(wait_s)
         bench.provider.says(Reply(404))
-        for task in await stage.dispatch.claim_jobs(10):
+        for task in await stage.dispatch.claim(10):
             if task.claim.kind == "poll":
                 await bench.poll(task)
     assert (await stage.job(job_id)).state.status is status
@@ -341,13 +341,13 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(stage: Stage) -> None
 
     async def lose_the_lease() -> None:
         stage.clock.advance(LEASE_S + 1)
-        await stage.worker("second").claim_jobs(10)
+        await stage.worker("second").dispatch.claim(10)
 
     bench.provider.meanwhile = lose_the_lease
     stage.clock.advance(5)
     for answer in (RUNNING, Reply(404), Reply(500), SUCCEEDED):
         bench.provider.says(answer)
-        (task,) = await stage.dispatch.claim_jobs(10)
+        (task,) = await stage.dispatch.claim(10)
         before = await stage.everything()
         with pytest.raises(LeaseLost):
             await bench.poll(task)

@@ -444,7 +444,7 @@ async def test_a_late_answer_beats_a_look_under_way(stage: Stage) -> None:
     bench.provider.meanwhile = answered
     bench.provider.says(page(await bench.ours(job_id)))
     stage.clock.advance(5)
-    (task,) = await stage.dispatch.claim_jobs(10)
+    (task,) = await stage.dispatch.claim(10)
     with pytest.raises(Exception, match="no longer held"):
         await bench.carry_out(task)
     assert [one.ref for one in await stage.attempts(job_id)] == ["r-late"]

@@ -218,7 +218,7 @@ async def lose_the_lease(bench: Bench) -> None:
     """Let another worker take the task over, which finds it submitting and holds the job."""
     bench.provider.meanwhile = None
     bench.stage.clock.advance(LEASE_S + 1)
-    (task,) = await bench.stage.worker("second").claim_jobs(10)
+    (task,) = await bench.stage.worker("second").dispatch.claim(10)
     await bench.submit(task)
 
 
@@ -252,19 +252,19 @@ async def test_what_was_accepted_late_is_not_given_up_by_who_finds_the_task(stag
     """Three workers: one waits for an answer, one takes its task and dies, one comes after the answer."""
     bench = Bench(stage)
     job_id = await stage.accept()
-    (task,) = await stage.dispatch.claim_jobs(9)
+    (task,) = await stage.dispatch.claim(9)
 
     async def taken_and_left() -> None:
         stage.clock.advance(LEASE_S + 1)
-        assert len(await stage.worker("second").claim_jobs(9)) == 1
+        assert len(await stage.worker("second").dispatch.claim(9)) == 1
 
     bench.provider.meanwhile = taken_and_left
     bench.provider.says(MADE)
     await bench.submit(task)
     stage.clock.advance(LEASE_S + 1)
     bench.provider.meanwhile = None
-    third = stage.worker("third")
-    (left,) = [one for one in await third.claim_jobs(9) if one.claim.kind is TaskKind.SUBMIT]
+    third = stage.worker("third").dispatch
+    (left,) = [one for one in await third.claim(9) if one.claim.kind is TaskKind.SUBMIT]
     await bench.submit(left)
     state = (await stage.job(job_id)).state
     assert (state.status, state.error) == (JobStatus.QUEUED, None)
@@ -277,7 +277,7 @@ async def test_nothing_is_given_up_that_is_accepted_while_that_is_decided(
 ) -> None:
     bench = Bench(stage)
     job_id = await stage.accept()
-    (task,) = await stage.dispatch.claim_jobs(9)
+    (task,) = await stage.dispatch.claim(9)
     bench.catalogue = Catalogue(offers=(), idle=(a_spec(),))
     bench.with_accounts(bench.account)
     result = stage.record.result
@@ -339,7 +339,7 @@ async def test_a_worker_that_lost_its_lease_before_the_intent_sends_nothing(stag
     await stage.accept()
     zombie = await stage.claim()
     stage.clock.advance(LEASE_S + 1)
-    await stage.worker("second").claim_jobs(10)
+    await stage.worker("second").dispatch.claim(10)
     with pytest.raises(LeaseLost):
         await bench.submit(zombie)
     assert bench.provider.asked == []
@@ -476,7 +476,7 @@ async def test_what_cannot_be_built_or_has_no_account_is_not_begun(
 ) -> None:
     bench = Bench(stage)
     job_id = await stage.accept()
-    (task,) = await stage.dispatch.claim_jobs(9)
+    (task,) = await stage.dispatch.claim(9)
     bench.with_accounts()
     with pytest.raises(LookupError):
         await bench.carry_out(task)

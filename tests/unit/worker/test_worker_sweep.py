@@ -81,7 +81,7 @@ async def test_one_broken_job_keeps_no_other_from_its_end(
     stage.clock.advance(HOLD_S)
     jobs = [await stage.accept() for _ in range(3)]
     stage.clock.advance(DEADLINE_S)
-    broken, *others = (await stage.dispatch.waiting(last_word_ms=0)).overdue
+    broken, *others = (await stage.census.waiting(last_word_ms=0)).overdue
     assert sorted([broken, *others]) == sorted(jobs)
     transition = stage.record.transition
 

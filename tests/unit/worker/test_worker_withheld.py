@@ -51,7 +51,7 @@ async def test_a_process_that_was_stopped_before_it_sent_sends_nothing(
     monkeypatch.setattr(stage.database, "write", stopped)
     bench.provider.before_send = begin
 
-    look = stage.dispatch.confirm
+    look = stage.leases.confirm
 
     async def confirm(claim: Claim, **more: Any) -> None:
         nonlocal asking
@@ -82,7 +82,7 @@ async def test_a_lease_that_was_stolen_between_intent_and_send_sends_nothing(
     async def stolen() -> None:
         bench.provider.before_send = None
         stage.clock.advance(LEASE_S + 1)
-        (task,) = await stage.worker("second").claim_jobs(10)
+        (task,) = await stage.worker("second").dispatch.claim(10)
         await bench.submit(task)
         held = await stage.job(job_id)
         assert held.state.held is not None  # the other one cannot know
@@ -107,7 +107,7 @@ async def test_whoever_stole_the_lease_and_comes_late_leaves_the_task_to_the_nex
 
     async def stolen() -> None:
         stage.clock.advance(LEASE_S + 1)
-        late.extend(await stage.worker("second").claim_jobs(10))
+        late.extend(await stage.worker("second").dispatch.claim(10))
 
     bench.provider.before_send = stolen
     await bench.work(MADE)
@@ -211,7 +211,7 @@ async def test_the_last_look_lengthens_the_lease(stage: Stage) -> None:
     await stage.accept()
     task = await stage.claim(TaskKind.SUBMIT)
     stage.clock.advance(LEASE_S - 1)
-    await stage.dispatch.confirm(task.claim)
+    await stage.leases.confirm(task.claim)
     (row,) = await stage.rows(tables.tasks)
     assert row["leased_until_ms"] == NOW_MS + round((2 * LEASE_S - 1) * 1000)
-    assert await stage.worker("second").claim_jobs(10) == []
+    assert await stage.worker("second").dispatch.claim(10) == []

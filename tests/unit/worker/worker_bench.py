@@ -156,11 +156,13 @@ class Bench:
         stage = self.stage
         terms = {one.id: Terms(limits=self.limits, longest_run_ms=A_DAY_MS) for one in accounts}
         self.healths = stage.healths = Healths(stage.database, stage.clock, terms)
-        stage.dispatch = stage.worker("first")
+        stage.become("first")
         calls = Calls(Client(self.provider), stage.clock, str, self.metrics.provider_request)
         self.tools = Tools(
             record=stage.record,
-            dispatch=stage.dispatch,
+            leases=stage.leases,
+            outbox=stage.outbox,
+            census=stage.census,
             healths=self.healths,
             calls=calls,
             accounts=Accounts(accounts),
@@ -195,7 +197,7 @@ class Bench:
         """Carry out what is due now, to these answers: each time as another worker, free to take over."""
         self.provider.says(*answers)
         self.workers += 1
-        for task in await self.stage.worker(f"worker {self.workers}").claim_jobs(10):
+        for task in await self.stage.worker(f"worker {self.workers}").dispatch.claim(10):
             await self.carry_out(task)
         assert not self.provider.answers, "more calls were expected"
 
