@@ -22,6 +22,7 @@ from gateway.api.openapi import OPERATIONS, build_openapi
 from gateway.api.ops import OpsDesk, ops_routes
 from gateway.api.plans import plan_routes
 from gateway.api.providers import provider_routes
+from gateway.api.request_body import BodyLimits
 from gateway.api.semantics import Terms
 from gateway.api.streams import StreamDesk
 from gateway.api.usage import usage_routes
@@ -289,6 +290,7 @@ class Gateway:
             on_denied=self.metrics.rate_limited,
             spread=self._spread,
         )
+        body = BodyLimits(max_bytes=settings.server.body_max_bytes, timeout_s=settings.server.body_timeout_s)
         cursor_key = hashlib.sha256(b"cursors\0" + self.store.secret.encode()).digest()
         desk = JobDesk(
             intake=self._intake,
@@ -296,8 +298,7 @@ class Gateway:
             holds=self._holds,
             door=door,
             terms=self._terms(),
-            body_max_bytes=settings.server.body_max_bytes,
-            body_timeout_s=settings.server.body_timeout_s,
+            body=body,
             cursor_key=cursor_key,
             watch=self._watch,
             streams=StreamDesk(
@@ -327,8 +328,7 @@ class Gateway:
                     deliveries=self._deliveries,
                     pings=self.pings,
                     door=door,
-                    body_max_bytes=settings.server.body_max_bytes,
-                    body_timeout_s=settings.server.body_timeout_s,
+                    body=body,
                     cursor_key=cursor_key,
                 )
             ),

@@ -9,9 +9,9 @@ from msgspec import UNSET, Struct
 
 from gateway.api import paging
 from gateway.api.auth import Doorkeeper
-from gateway.api.body import check_content_encoding, check_content_type, decode_body, read_body
-from gateway.api.deliveries import place, reply_page
+from gateway.api.body import decode_body
 from gateway.api.replies import AnyRequest, Reply, json_reply
+from gateway.api.request_body import BodyLimits, take_body
 from gateway.api.schemas import (
     ChangeEndpoint,
     CreateEndpoint,
@@ -39,8 +39,7 @@ class EndpointDesk(Struct, frozen=True, kw_only=True):
     deliveries: Deliveries
     pings: Pings
     door: Doorkeeper
-    body_max_bytes: int
-    body_timeout_s: float
+    body: BodyLimits
     cursor_key: bytes
 
 
@@ -50,7 +49,7 @@ def endpoint_routes(desk: EndpointDesk) -> Router:
     @post("/")
     async def create(request: AnyRequest) -> Reply:
         principal = await desk.door.admit(request, Scope.JOBS)
-        wanted = decode_body(_create_decoder, await _body(request, desk))
+        wanted = decode_body(_create_decoder, await take_body(request, desk.body))
         made = await desk.endpoints.create(
             owner=principal.owner,
             url=wanted.url,
@@ -63,9 +62,10 @@ def endpoint_routes(desk: EndpointDesk) -> Router:
     @get("/")
     async def page(request: AnyRequest) -> Reply:
         principal = await desk.door.admit(request, Scope.JOBS)
-        asked = place(request, f"endpoints of {principal.sees!r}", desk.cursor_key)
+        scope = f"endpoints of {principal.sees!r}"
+        asked = paging.parse_place(request.scope["query_string"], scope, key=desk.cursor_key)
         found = await desk.endpoints.page(owner=principal.sees, before=asked.before, limit=asked.limit + 1)
-        shown, cursor = reply_page(found, asked, desk.cursor_key)
+        shown, cursor = paging.cut_page(found, asked, key=desk.cursor_key)
         return json_reply(EndpointPage(endpoints=shown, next_cursor=cursor))
 
     @get("/{endpoint_id:str}")
@@ -76,7 +76,7 @@ def endpoint_routes(desk: EndpointDesk) -> Router:
     @patch("/{endpoint_id:str}")
     async def change(request: AnyRequest) -> Reply:
         principal = await desk.door.admit(request, Scope.JOBS)
-        wanted = decode_body(_change_decoder, await _body(request, desk))
+        wanted = decode_body(_change_decoder, await take_body(request, desk.body))
         changed = await desk.endpoints.change(
             _endpoint_id(request),
             owner=principal.sees,
@@ -122,7 +122,7 @@ def _deeds(desk: EndpointDesk) -> list[BaseRouteHandler]:
     @post("/{endpoint_id:str}/recover")
     async def recover(request: AnyRequest) -> Reply:
         principal = await desk.door.admit(request, Scope.JOBS)
-        wanted = decode_body(_recover_decoder, await _body(request, desk))
+        wanted = decode_body(_recover_decoder, await take_body(request, desk.body))
         recovered = await desk.endpoints.recover(
             _endpoint_id(request), owner=principal.sees, since_ms=_instant(wanted.since)
         )
@@ -132,27 +132,15 @@ def _deeds(desk: EndpointDesk) -> list[BaseRouteHandler]:
     async def deliveries(request: AnyRequest) -> Reply:
         principal = await desk.door.admit(request, Scope.JOBS)
         endpoint_id = _endpoint_id(request)
-        asked = place(request, f"deliveries of {endpoint_id} for {principal.sees!r}", desk.cursor_key)
+        scope = f"deliveries of {endpoint_id} for {principal.sees!r}"
+        asked = paging.parse_place(request.scope["query_string"], scope, key=desk.cursor_key)
         found = await desk.deliveries.of_endpoint(
             endpoint_id, owner=principal.sees, before=asked.before, limit=asked.limit + 1
         )
-        shown, cursor = reply_page(found, asked, desk.cursor_key)
+        shown, cursor = paging.cut_page(found, asked, key=desk.cursor_key)
         return json_reply(DeliveryPage(deliveries=shown, next_cursor=cursor))
 
     return [rotate, enable, disable, test, recover, deliveries]
-
-
-async def _body(request: AnyRequest, desk: EndpointDesk) -> bytes:
-    headers = list(request.scope["headers"])
-    check_content_type([value for name, value in headers if name == b"content-type"])
-    check_content_encoding([value for name, value in headers if name == b"content-encoding"])
-    length = [value for name, value in headers if name == b"content-length"]
-    return await read_body(
-        request.receive,
-        limit=desk.body_max_bytes,
-        timeout_s=desk.body_timeout_s,
-        content_length=length[0].decode("latin-1") if length else None,
-    )
 
 
 def _instant(text: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import msgspec
@@ -13,15 +13,11 @@ from msgspec import UNSET, Struct
 
 from gateway.api import paging
 from gateway.api.auth import Doorkeeper
-from gateway.api.body import (
-    check_content_encoding,
-    check_content_type,
-    decode_body,
-    fingerprint,
-    read_body,
-)
+from gateway.api.body import decode_body, fingerprint
+from gateway.api.headers import header_values
 from gateway.api.prefer import wait_s
 from gateway.api.replies import AnyRequest, Reply, json_reply
+from gateway.api.request_body import BodyLimits, check_body_headers, take_body
 from gateway.api.schemas import CreateJob, JobPage, ResolveJob
 from gateway.api.semantics import Meant, Terms, understand
 from gateway.api.streams import EventStream, StreamDesk, Wish, last_event_id
@@ -37,8 +33,6 @@ from gateway.service.watch import Kind, Watch
 from gateway.storage.jobs import JobFilter
 from providers.contract.status import JobStatus
 
-Headers = Iterable[tuple[bytes, bytes]]
-
 _decoder = msgspec.json.Decoder(CreateJob)
 _resolve_decoder = msgspec.json.Decoder(ResolveJob)
 _BARE_KEY = re.compile(rb"[!-~]{1,255}")
@@ -50,8 +44,7 @@ FILTERS = {
     "held": paging.parse_flag,
     "created_after": paging.parse_instant,
     "created_before": paging.parse_instant,
-    "limit": paging.parse_limit,
-    "cursor": paging.parse_cursor_text,
+    **paging.PAGE,
 }
 
 
@@ -63,8 +56,7 @@ class JobDesk(Struct, frozen=True, kw_only=True):
     holds: Holds
     door: Doorkeeper
     terms: Terms
-    body_max_bytes: int
-    body_timeout_s: float
+    body: BodyLimits
     cursor_key: bytes
     watch: Watch
     streams: StreamDesk
@@ -76,10 +68,10 @@ def job_routes(desk: JobDesk) -> Router:
 
     @post("/")
     async def create(request: AnyRequest) -> Reply:
-        headers: Headers = request.scope["headers"]
         principal = await desk.door.admit(request, Scope.JOBS)
-        _check_body_headers(headers)
-        key = idempotency_key(_values(headers, b"idempotency-key"))
+        # Once more with the body: who sends another type is told that before anything of its key.
+        check_body_headers(request)
+        key = idempotency_key(header_values(request, b"idempotency-key"))
         body, meant = await read_job(request, desk, principal)
         new = NewJob(
             owner=principal.owner,
@@ -89,7 +81,7 @@ def job_routes(desk: JobDesk) -> Router:
             idempotency_key=key,
             fingerprint=fingerprint(body),
         )
-        within_s = wait_s(_values(headers, b"prefer"))
+        within_s = wait_s(header_values(request, b"prefer"))
         if within_s is None:
             accepted = await desk.intake.accept(new)
             return _accepted(accepted, await _as_accepted(desk, accepted, principal))
@@ -111,11 +103,7 @@ def job_routes(desk: JobDesk) -> Router:
         principal = await desk.door.admit(request, Scope.JOBS)
         query = paging.parse_query(request.scope["query_string"], filters)
         paging.check_order(query, "created_after", "created_before")
-        scope = _cursor_scope(principal, query)
-        limit: int = query.get("limit", paging.DEFAULT_LIMIT)
-        before_id = None
-        if "cursor" in query:
-            before_id = paging.decode_cursor(query["cursor"], scope, key=desk.cursor_key).job_id
+        asked = paging.place_of(query, _cursor_scope(principal, query), key=desk.cursor_key)
         found = await desk.jobs.page(
             JobFilter(
                 owner=principal.sees,
@@ -124,11 +112,12 @@ def job_routes(desk: JobDesk) -> Router:
                 provider=query.get("provider"),
                 created_after_ms=query.get("created_after"),
                 created_before_ms=query.get("created_before"),
-                before_id=before_id,
-                limit=limit + 1,
+                before_id=asked.before,
+                limit=asked.limit + 1,
             )
         )
-        return json_reply(_page(found, limit, scope, desk.cursor_key))
+        shown, cursor = paging.cut_page(found, asked, key=desk.cursor_key)
+        return json_reply(JobPage(jobs=shown, next_cursor=cursor))
 
     @post("/{job_id:str}/cancel")
     async def cancel(request: AnyRequest) -> Reply:
@@ -145,7 +134,7 @@ def job_routes(desk: JobDesk) -> Router:
         principal = await desk.door.admit(request, Scope.JOBS)
         wish = Wish(
             job_id=_job_id(request),
-            after=last_event_id(_values(request.scope["headers"], b"last-event-id")),
+            after=last_event_id(header_values(request, b"last-event-id")),
             owner=principal.owner,
             sees=principal.sees,
             still_good=partial(desk.door.still_good, request, Scope.JOBS),
@@ -154,10 +143,8 @@ def job_routes(desk: JobDesk) -> Router:
 
     @post("/{job_id:str}/resolve")
     async def resolve(request: AnyRequest) -> Reply:
-        headers: Headers = request.scope["headers"]
         principal = await desk.door.admit(request, Scope.OPERATOR)
-        _check_body_headers(headers)
-        body = decode_body(_resolve_decoder, await _body(request, desk))
+        body = decode_body(_resolve_decoder, await take_body(request, desk.body))
         about = None if body.attempt is UNSET else body.attempt
         return json_reply(
             await desk.holds.resolve(
@@ -175,8 +162,7 @@ async def read_job(request: AnyRequest, desk: JobDesk, principal: Principal) -> 
     Raises:
         Refusal: it cannot be read, or is not wanted.
     """
-    _check_body_headers(request.scope["headers"])
-    body = await _body(request, desk)
+    body = await take_body(request, desk.body)
     return body, understand(decode_body(_decoder, body), desk.terms, key_policy=principal.policy)
 
 
@@ -232,25 +218,6 @@ def _accepted(accepted: Accepted, shown: JobView, *, waited_s: int | None = None
     )
 
 
-def _check_body_headers(headers: Headers) -> None:
-    check_content_type(_values(headers, b"content-type"))
-    check_content_encoding(_values(headers, b"content-encoding"))
-
-
-async def _body(request: AnyRequest, desk: JobDesk) -> bytes:
-    length = _values(request.scope["headers"], b"content-length")
-    return await read_body(
-        request.receive,
-        limit=desk.body_max_bytes,
-        timeout_s=desk.body_timeout_s,
-        content_length=length[0].decode("latin-1") if length else None,
-    )
-
-
-def _values(headers: Headers, name: bytes) -> list[bytes]:
-    return [value for key, value in headers if key == name]
-
-
 def _job_id(request: AnyRequest) -> str:
     # Taken from the request: how a handler's own parameter is declared differs between Litestar's versions.
     text: str = request.path_params["job_id"]
@@ -260,14 +227,5 @@ def _job_id(request: AnyRequest) -> str:
 
 
 def _cursor_scope(principal: Principal, query: dict[str, object]) -> str:
-    filters = {name: value for name, value in query.items() if name not in {"cursor", "limit"}}
+    filters = {name: value for name, value in query.items() if name not in paging.PAGE}
     return msgspec.json.encode([principal.sees, sorted(filters.items())]).decode()
-
-
-def _page(found: list[JobView], limit: int, scope: str, key: bytes) -> JobPage:
-    shown = found[:limit]
-    cursor = None
-    if len(found) > limit:
-        # Ids sort by creation, so the id alone says where the page ended.
-        cursor = paging.encode_cursor(0, shown[-1].id, scope, key=key)
-    return JobPage(jobs=shown, next_cursor=cursor)

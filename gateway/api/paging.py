@@ -1,4 +1,4 @@
-"""Query strings read strictly, and cursors that cannot be made up.
+"""Query strings read strictly, cursors that cannot be made up, and pages of lists.
 
 A parameter that is unknown, repeated or malformed is refused, never ignored: a filter that silently does
 nothing shows its caller other jobs than it asked for. A cursor carries where the last page ended and an HMAC
@@ -11,9 +11,9 @@ import base64
 import binascii
 import hmac
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from msgspec import Struct
@@ -151,6 +151,10 @@ def parse_cursor_text(text: str) -> str:
     return text
 
 
+#: Which page of a list is wanted.
+PAGE: Mapping[str, Parser] = {"limit": parse_limit, "cursor": parse_cursor_text}
+
+
 def check_order(query: Mapping[str, Any], earlier: str, later: str) -> None:
     """Refuse two instants in the wrong order; either may be absent.
 
@@ -199,6 +203,65 @@ def decode_cursor(text: str, scope: str, *, key: bytes) -> Cursor:
             created_at_ms = int.from_bytes(place[:_PLACE_BYTES], "big", signed=True)
             return Cursor(created_at_ms, place[_PLACE_BYTES:].decode("ascii"))
     raise Refusal("invalid-cursor", "The cursor was not given out for this list with these filters.")
+
+
+class Named(Protocol):
+    """What pages are made of."""
+
+    @property
+    def id(self) -> str:
+        """Sorts by creation."""
+        ...
+
+
+T = TypeVar("T", bound=Named)
+
+
+class Place(Struct, frozen=True):
+    """Which page was asked for."""
+
+    scope: str
+    before: str | None
+    limit: int
+
+
+def parse_place(raw_query: bytes, scope: str, *, key: bytes) -> Place:
+    """Read which page is wanted of a list without filters.
+
+    Args:
+        raw_query: has `limit` and `cursor`, and nothing else.
+        scope: of the list, and who reads it: a cursor is good for nothing else.
+        key: of cursors.
+
+    Raises:
+        Refusal: `validation-failed` or `invalid-cursor`.
+    """
+    return place_of(parse_query(raw_query, PAGE), scope, key=key)
+
+
+def place_of(query: Mapping[str, Any], scope: str, *, key: bytes) -> Place:
+    """Return which page a query that was read asks for, like `parse_place`.
+
+    Raises:
+        Refusal: `invalid-cursor`.
+    """
+    before = decode_cursor(query["cursor"], scope, key=key).job_id if "cursor" in query else None
+    return Place(scope, before, query.get("limit", DEFAULT_LIMIT))
+
+
+def cut_page(found: Sequence[T], asked: Place, *, key: bytes) -> tuple[list[T], str | None]:
+    """Return the page, and the cursor of the next one.
+
+    Args:
+        found: one more than was asked for, where there are more.
+        asked: which page this is.
+        key: of cursors.
+    """
+    shown = list(found[: asked.limit])
+    if len(found) <= asked.limit:
+        return shown, None
+    # Ids sort by creation, so the id alone says where the page ended.
+    return shown, encode_cursor(0, shown[-1].id, asked.scope, key=key)
 
 
 def _tag(place: bytes, scope: str, key: bytes) -> bytes:

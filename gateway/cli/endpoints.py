@@ -15,15 +15,15 @@ from rich.text import Text
 
 from gateway.api.paging import parse_instant
 from gateway.app import receiver_policy
-from gateway.cli.configured import load_settings, settings_options, with_store
+from gateway.cli.chosen_database import existing_settings
+from gateway.cli.configured import settings_options, with_store
 from gateway.cli.exits import Failed
 from gateway.cli.screen import open_console
 from gateway.ids import Ids
-from gateway.registry import load_adapters
 from gateway.service.endpoints import Endpoints, EndpointView, EndpointWithSecret
 from gateway.service.pings import Pings
 from gateway.settings import Settings
-from gateway.storage.store import Store, database_path, exists
+from gateway.storage.store import Store
 from gateway.webhooks.events import DEFAULT_EVENTS, EventType
 from gateway.webhooks.sending import open_sender
 
@@ -77,7 +77,7 @@ def create(
     if description is not None and len(description) > DESCRIPTION_MAX:
         raise click.BadParameter(f"must be at most {DESCRIPTION_MAX} characters.", param_hint="--description")
     made = _with_endpoints(
-        _existing(database, config),
+        existing_settings(database, config),
         lambda endpoints: endpoints.create(
             owner=owner, url=url, events=events, description=description, signing=signing
         ),
@@ -92,7 +92,7 @@ def create(
 @settings_options
 def list_endpoints(*, owner: str | None, as_json: bool, database: str | None, config: Path | None) -> None:
     """Show endpoints, newest first; never their secrets."""
-    found = _with_endpoints(_existing(database, config), partial(_all, owner=owner))
+    found = _with_endpoints(existing_settings(database, config), partial(_all, owner=owner))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode({"endpoints": found}), indent=2))
     elif found:
@@ -107,7 +107,7 @@ def list_endpoints(*, owner: str | None, as_json: bool, database: str | None, co
 def rotate(endpoint_id: str, database: str | None, config: Path | None) -> None:
     """Give it another secret, shown this once; the old one signs beside it for 24 hours."""
     made = _with_endpoints(
-        _existing(database, config), lambda endpoints: endpoints.rotate(endpoint_id, owner=None)
+        existing_settings(database, config), lambda endpoints: endpoints.rotate(endpoint_id, owner=None)
     )
     _show_secret(made)
     click.echo(f"the one before signs beside it until {made.previous_secret_until}", err=True)
@@ -118,7 +118,7 @@ def rotate(endpoint_id: str, database: str | None, config: Path | None) -> None:
 @settings_options
 def test(endpoint_id: str, database: str | None, config: Path | None) -> None:
     """Send it a ping now, from this machine; exit code 1 when it does not take it."""
-    settings = _existing(database, config)
+    settings = existing_settings(database, config)
 
     async def ping(store: Store) -> str:
         endpoint = await _endpoints(settings, store).load(endpoint_id, owner=None)
@@ -142,7 +142,9 @@ def test(endpoint_id: str, database: str | None, config: Path | None) -> None:
 @settings_options
 def enable(endpoint_id: str, database: str | None, config: Path | None) -> None:
     """Send to it again; `recover` brings what it did not get meanwhile."""
-    _with_endpoints(_existing(database, config), lambda endpoints: endpoints.enable(endpoint_id, owner=None))
+    _with_endpoints(
+        existing_settings(database, config), lambda endpoints: endpoints.enable(endpoint_id, owner=None)
+    )
     click.echo(f"{endpoint_id} is enabled", err=True)
 
 
@@ -151,7 +153,9 @@ def enable(endpoint_id: str, database: str | None, config: Path | None) -> None:
 @settings_options
 def disable(endpoint_id: str, database: str | None, config: Path | None) -> None:
     """Send to it no more, until it is enabled."""
-    _with_endpoints(_existing(database, config), lambda endpoints: endpoints.disable(endpoint_id, owner=None))
+    _with_endpoints(
+        existing_settings(database, config), lambda endpoints: endpoints.disable(endpoint_id, owner=None)
+    )
     click.echo(f"{endpoint_id} is disabled", err=True)
 
 
@@ -160,7 +164,9 @@ def disable(endpoint_id: str, database: str | None, config: Path | None) -> None
 @settings_options
 def delete(endpoint_id: str, database: str | None, config: Path | None) -> None:
     """Forget it; what waits for it is not sent."""
-    _with_endpoints(_existing(database, config), lambda endpoints: endpoints.delete(endpoint_id, owner=None))
+    _with_endpoints(
+        existing_settings(database, config), lambda endpoints: endpoints.delete(endpoint_id, owner=None)
+    )
     click.echo(f"deleted {endpoint_id}", err=True)
 
 
@@ -185,7 +191,7 @@ def _instant(_ctx: click.Context, _option: click.Parameter, value: str) -> int:
 def recover(endpoint_id: str, *, since_ms: int, database: str | None, config: Path | None) -> None:
     """Send it all that it did not get since then; it must be enabled."""
     requeued = _with_endpoints(
-        _existing(database, config), partial(_recover, endpoint_id=endpoint_id, since_ms=since_ms)
+        existing_settings(database, config), partial(_recover, endpoint_id=endpoint_id, since_ms=since_ms)
     )
     click.echo(f"{requeued} deliveries will be sent again", err=True)
 
@@ -221,15 +227,6 @@ def _with_endpoints(settings: Settings, work: Callable[[Endpoints], Awaitable[T]
         return await work(_endpoints(settings, store))
 
     return with_store(settings, with_them)
-
-
-def _existing(database: str | None, config: Path | None) -> Settings:
-    settings = load_settings(load_adapters(), config=config, database=database).settings
-    if not exists(settings):
-        raise Failed(
-            f"there is no database at {database_path(settings)}; name it with --database or --config"
-        )
-    return settings
 
 
 def _show_secret(made: EndpointWithSecret) -> None:

@@ -12,20 +12,18 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from gateway.cli.configured import load_settings, settings_options, with_keys
+from gateway.cli.chosen_database import chosen_settings, existing_settings
+from gateway.cli.configured import settings_options, with_keys
 from gateway.cli.exits import Failed
 from gateway.cli.limiting import limit_options, limits_of
 from gateway.cli.screen import open_console
 from gateway.jobs.job import Policy
 from gateway.jobs.view import instant
-from gateway.registry import load_adapters
 from gateway.service.keys import Keys, Scope
 from gateway.service.quotas import usd
-from gateway.settings import Settings
 from gateway.settings.rates import Rate
 from gateway.storage.keys import KeyRow
 from gateway.storage.limits import OwnerLimits
-from gateway.storage.store import database_path, exists
 
 NAME_MAX = 64
 
@@ -82,7 +80,7 @@ def create(
 
     The rate is the key's. Jobs in flight and the budget are its owner's, and hold for all keys of the owner.
     """
-    settings = _settings(database, config)
+    settings = chosen_settings(database, config)
     chosen = [Scope(word) for word in dict.fromkeys(scopes)]
     limits, own_rate = limits_of(max_in_flight, budget_usd), rate[0] if rate else None
     made = with_keys(
@@ -104,7 +102,7 @@ def create(
 @settings_options
 def list_keys(*, as_json: bool, database: str | None, config: Path | None) -> None:
     """Show every key, revoked ones too; never the keys themselves."""
-    rows, limits = with_keys(_existing(database, config), _all)
+    rows, limits = with_keys(existing_settings(database, config), _all)
     if as_json:
         shown = {"keys": [_document(row, limits) for row in rows]}
         click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2))
@@ -131,7 +129,7 @@ def limit(
     limits = limits_of(max_in_flight, budget_usd)
     if not rate and not limits:
         raise click.UsageError("name a limit: --rate, --max-in-flight or --budget-usd")
-    if not with_keys(_existing(database, config), lambda keys: keys.limit(key_id, rate, limits)):
+    if not with_keys(existing_settings(database, config), lambda keys: keys.limit(key_id, rate, limits)):
         raise _no_such_key(key_id)
     click.echo(f"limits of {key_id} changed", err=True)
 
@@ -141,7 +139,7 @@ def limit(
 @settings_options
 def revoke(key_id: str, database: str | None, config: Path | None) -> None:
     """End a key's life; a running gateway refuses it within 10 seconds."""
-    if not with_keys(_existing(database, config), lambda keys: keys.revoke(key_id)):
+    if not with_keys(existing_settings(database, config), lambda keys: keys.revoke(key_id)):
         raise _no_such_key(key_id)
     click.echo(f"revoked {key_id}", err=True)
 
@@ -152,20 +150,6 @@ def _no_such_key(key_id: str) -> Failed:
 
 async def _all(keys: Keys) -> tuple[list[KeyRow], dict[str, OwnerLimits]]:
     return await keys.all(), await keys.limits()
-
-
-def _settings(database: str | None, config: Path | None) -> Settings:
-    return load_settings(load_adapters(), config=config, database=database).settings
-
-
-def _existing(database: str | None, config: Path | None) -> Settings:
-    """Return settings whose database is there; a mistyped name must not look like an empty list."""
-    settings = _settings(database, config)
-    if not exists(settings):
-        raise Failed(
-            f"there is no database at {database_path(settings)}; name it with --database or --config"
-        )
-    return settings
 
 
 def _document(row: KeyRow, limits: Mapping[str, OwnerLimits]) -> dict[str, object]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.configured import load_settings, settings_options
-from gateway.registry import load_adapters
+from gateway.cli.chosen_database import chosen_settings
+from gateway.cli.configured import settings_options
 from gateway.storage.store import exists, inspect_store, migrate_store
 
 
@@ -19,7 +19,7 @@ def command(*, show: bool, database: str | None, config: Path | None) -> None:
 
     On PostgreSQL it is done beside running gateways of the version before: migrations only add.
     """
-    settings = load_settings(load_adapters(), config=config, database=database).settings
+    settings = chosen_settings(database, config)
     revisions = inspect_store(settings).pending if show else migrate_store(settings)
     for revision in revisions:
         click.echo(f"{'pending' if show else 'applied'}  {revision}")

@@ -11,12 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.api.usage import parse_day
-from gateway.cli.configured import load_settings, settings_options, with_store
-from gateway.cli.exits import Failed
+from gateway.cli.chosen_database import existing_settings
+from gateway.cli.configured import settings_options, with_store
 from gateway.cli.screen import open_console
-from gateway.registry import load_adapters
 from gateway.service.usage import Usage, UsageView
-from gateway.storage.store import Store, database_path, exists
+from gateway.storage.store import Store
 
 
 def _day(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
@@ -54,11 +53,7 @@ def command(
     Everything is booked on the day on which its job was accepted. Simulated jobs cost nothing, and are left
     out.
     """
-    settings = load_settings(load_adapters(), config=config, database=database).settings
-    if not exists(settings):
-        raise Failed(
-            f"there is no database at {database_path(settings)}; name it with --database or --config"
-        )
+    settings = existing_settings(database, config)
 
     async def look(store: Store) -> UsageView:
         return await Usage(store.database, store.clock).show(owner=owner, first=first, last=last)

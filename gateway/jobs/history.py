@@ -6,8 +6,6 @@ after every fault they inject.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 import msgspec
 
 from gateway.jobs.job import Attempt, JobState
@@ -21,19 +19,6 @@ def changed(before: JobState | Attempt | None, after: JobState | Attempt) -> Cha
     new = _fields(after)
     found = {name: value for name, value in new.items() if name not in old or old[name] != value}
     return found | dict.fromkeys(old.keys() - new.keys())
-
-
-def replay_state(changes: Iterable[Changes]) -> JobState:
-    """Fold the logged changes of a job's state, oldest first."""
-    return msgspec.convert(_folded(changes), JobState)
-
-
-def replay_attempts(changes: Iterable[Changes]) -> dict[str, Attempt]:
-    """Fold the logged changes of a job's attempts, oldest first; each entry names its attempt by `id`."""
-    by_id: dict[str, list[Changes]] = {}
-    for entry in changes:
-        by_id.setdefault(str(entry["id"]), []).append(entry)
-    return {key: msgspec.convert(_folded(entries), Attempt) for key, entries in by_id.items()}
 
 
 class Replay:
@@ -62,13 +47,6 @@ class Replay:
 def _fields(value: JobState | Attempt) -> Changes:
     fields: Changes = msgspec.to_builtins(value)
     return fields
-
-
-def _folded(changes: Iterable[Mapping[str, object]]) -> Changes:
-    folded: Changes = {}
-    for entry in changes:
-        folded |= entry
-    return _known(folded)
 
 
 def _known(folded: Changes) -> Changes:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from gateway.routing.account import Account
+
 
 class Condition(Struct, frozen=True, kw_only=True):
     """One account's."""
@@ -22,5 +24,5 @@ class Condition(Struct, frozen=True, kw_only=True):
     """When to look again, where that is known; epoch milliseconds."""
 
 
-Conditions = Mapping[tuple[str, str], Condition]
-"""By (provider, account); one that is missing is `Condition()`."""
+Conditions = Mapping[Account, Condition]
+"""One that is missing is `Condition()`."""

@@ -9,6 +9,7 @@ from typing import Literal
 from msgspec import Struct
 
 from gateway.jobs.job import JobRequest
+from gateway.routing.account import Account
 from gateway.routing.catalogue import Catalogue, Offer
 from gateway.routing.conditions import Condition, Conditions
 from gateway.routing.queue import room_of
@@ -37,7 +38,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
     simulated: bool = False
 
     @property
-    def place(self) -> tuple[str, str]:
+    def place(self) -> Account:
         """Provider and account."""
         return self.provider, self.account
 

@@ -15,8 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-Account = tuple[str, str]
-"""(provider, account)."""
+from gateway.routing.account import Account
 
 ROOM_SEPARATOR = " "
 

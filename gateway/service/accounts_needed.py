@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 
 from gateway.errors import SettingsError
+from gateway.routing.account import Account
 
-Needed = Mapping[tuple[str, str], int]
-"""Jobs under way by (provider, account)."""
+Needed = Mapping[Account, int]
+"""Jobs under way by account."""
 
 
-def missing_accounts(needed: Needed, present: Container[tuple[str, str]]) -> list[str]:
+def missing_accounts(needed: Needed, present: Container[Account]) -> list[str]:
     """Name, in words, each account that jobs under way need and the settings no longer have."""
     return [
         f"the account {account!r} at {provider} is gone, and {_jobs(count)} still under way there"
@@ -19,7 +20,7 @@ def missing_accounts(needed: Needed, present: Container[tuple[str, str]]) -> lis
     ]
 
 
-def refuse_missing(needed: Needed, present: Container[tuple[str, str]]) -> None:
+def refuse_missing(needed: Needed, present: Container[Account]) -> None:
     """Stop a start that could not follow what was paid for.
 
     Raises:

@@ -11,9 +11,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
 from gateway.clock import Clock
-
-Account = tuple[str, str]
-"""(provider, account)."""
+from gateway.routing.account import Account
 
 SILENCE_S = 10.0
 """After that long without an answer, the next call goes alone."""

@@ -15,12 +15,12 @@ from sqlalchemy import Connection
 
 from gateway.clock import Clock
 from gateway.routing import health as rules
+from gateway.routing.account import Account
 from gateway.routing.breaker import CLOSED, PROBE_MS
 from gateway.routing.conditions import Condition
 from gateway.routing.health import WELL, Health, Limits, Operation, Outcome, Shut
 from gateway.service.first_calls import FirstCalls
 from gateway.storage import accounts as account_rows
-from gateway.storage.accounts import Account
 from gateway.storage.engine import Database
 from gateway.telemetry import get_logger
 

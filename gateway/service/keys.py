@@ -23,11 +23,11 @@ from gateway.storage.engine import Database, Operation
 from gateway.storage.keys import KeyRow
 from gateway.storage.limits import OwnerLimits
 from gateway.storage.sealing import Sealer
+from gateway.webhooks.keys import make_key
 
 T = TypeVar("T")
 
 PREFIX = "mgk_"
-SECRET_PREFIX = "whsec_"  # noqa: S105  (Standard Webhooks' prefix, not a secret)
 RANDOM_BYTES = 32
 CACHED_S = 5.0  # so a revocation holds everywhere within 10 s
 CACHED_KEYS = 4096
@@ -213,7 +213,7 @@ class Keys:
     def _make_owner(self, connection: Connection, owner: str) -> str | None:
         if key_rows.owner_secret(connection, owner) is not None:
             return None
-        secret = SECRET_PREFIX + base64.b64encode(self._random_bytes(RANDOM_BYTES)).decode()
+        secret = make_key("hmac", self._random_bytes).secret
         sealed = self._sealer.seal(secret, bound_to=owner)
         key_rows.insert_owner(
             connection, name=owner, sealed_webhook_secret=sealed, at_ms=self._clock.now_ms()

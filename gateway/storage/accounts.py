@@ -5,12 +5,10 @@ from __future__ import annotations
 import msgspec
 from sqlalchemy import Connection, bindparam, func, or_, select, text, update
 
+from gateway.routing.account import Account
 from gateway.routing.health import WELL, Health
 from gateway.storage.tables import LIVE, accounts, attempts
 from gateway.storage.upserts import if_absent
-
-Account = tuple[str, str]
-"""(provider, account)."""
 
 _decode = msgspec.json.Decoder(Health).decode
 

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, and_, bindparam, func, insert, literal_column
 
 from gateway.jobs.job import RANKS, Job
 from gateway.jobs.transitions import TaskKind
+from gateway.routing.account import Account
 from gateway.routing.queue import (
-    Account,
     Chosen,
     Waiting,
     accounts_of,

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from gateway.routing.account import Account
 from gateway.routing.health import Limits
 from gateway.settings import Secret, Settings
 from providers.contract.adapter import Adapter
@@ -28,8 +29,8 @@ class UpstreamAccount(Struct, frozen=True, kw_only=True):
     simulated: bool = False
 
     @property
-    def id(self) -> tuple[str, str]:
-        """(provider, account)."""
+    def id(self) -> Account:
+        """Its name to those who know no adapter."""
         return self.adapter.spec.name, self.name
 
     @property
@@ -48,8 +49,8 @@ class Accounts:
         """Return the account of that name, or None when the settings no longer have it."""
         return self._accounts.get((provider, name))
 
-    def names(self) -> frozenset[tuple[str, str]]:
-        """Return (provider, account) of every account."""
+    def names(self) -> frozenset[Account]:
+        """Return the id of every account."""
         return frozenset(self._accounts)
 
     def all(self) -> tuple[UpstreamAccount, ...]:

@@ -2,30 +2,10 @@
 
 `sending` carries out one try; read it first. `outcome` says what can come of one (pure), `retry` when the
 next is due (pure), `endurance` when an endpoint is disabled (pure), `signing` makes the three headers and
-`verifying` reads them, for receivers of our own, `keys` is what endpoints sign with, `events` lists what is
+`verifying` reads them, for receivers of our own, `keys` is what is signed with, `events` lists what is
 told, `lanes` keeps one slow receiver from holding up the others.
 
 Not here: the bodies and the tries already made (`gateway.storage`), which of an owner's secrets sign
 (`gateway.service`), the loop that does all this (`gateway.worker`), which addresses may be dialled
 (`gateway.net`).
 """
-
-from __future__ import annotations
-
-from gateway.webhooks.events import DEFAULT_EVENTS, EventType
-from gateway.webhooks.outcome import Outcome, Sent
-from gateway.webhooks.retry import next_try
-from gateway.webhooks.sending import Sender, open_sender
-from gateway.webhooks.signing import decode_secret, sign
-
-__all__ = [
-    "DEFAULT_EVENTS",
-    "EventType",
-    "Outcome",
-    "Sender",
-    "Sent",
-    "decode_secret",
-    "next_try",
-    "open_sender",
-    "sign",
-]

@@ -1,4 +1,4 @@
-"""What an endpoint's messages are signed with, as text: made, and read back.
+"""What messages are signed with, as text: made, and read back.
 
 Standard Webhooks 1.0.0: `whsec_` is a shared secret, `whsk_` the private and `whpk_` the public half of an
 Ed25519 pair, each followed by base64 of the raw bytes. A private key never leaves the gateway.
@@ -14,9 +14,9 @@ from typing import Literal
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
-from gateway.webhooks.signing import Key, decode_secret
+from gateway.webhooks.signing import PRIVATE_PREFIX, SECRET_PREFIX, Key, decode_secret
 
-SECRET_PREFIX, PRIVATE_PREFIX, PUBLIC_PREFIX = "whsec_", "whsk_", "whpk_"
+PUBLIC_PREFIX = "whpk_"
 KEY_BYTES = 32
 
 
@@ -35,7 +35,7 @@ class MadeKey(Struct, frozen=True, kw_only=True):
 
 
 def make_key(signing: Literal["hmac", "ed25519"], random_bytes: Callable[[int], bytes]) -> MadeKey:
-    """Make what an endpoint's messages are signed with."""
+    """Make what messages are signed with: an endpoint's, or an owner's to the receivers of its jobs."""
     raw = random_bytes(KEY_BYTES)
     if signing == "hmac":
         secret = SECRET_PREFIX + _encode(raw)

@@ -16,14 +16,13 @@ from collections.abc import Sequence
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+SECRET_PREFIX, PRIVATE_PREFIX = "whsec_", "whsk_"
 SHORTEST, LONGEST = 24, 64  # bytes of a secret
 
 Key = bytes | Ed25519PrivateKey
 """A shared secret, or the private half of a pair."""
 
-_PREFIX = "whsec_"
-_PRIVATE_PREFIX = "whsk_"
-_RULE = f"a webhook secret is {_PREFIX} followed by the base64 of {SHORTEST} to {LONGEST} bytes"
+_RULE = f"a webhook secret is {SECRET_PREFIX} followed by the base64 of {SHORTEST} to {LONGEST} bytes"
 _ID = re.compile(r"[!-\-/-~]+")  # visible ASCII but the dot
 
 
@@ -33,11 +32,11 @@ def decode_secret(text: str) -> bytes:
     Raises:
         ValueError: it is something else; the message is the rule and never repeats the text.
     """
-    if text.startswith(_PRIVATE_PREFIX):
-        raise ValueError(f"{_PRIVATE_PREFIX} marks a private key of the asymmetric scheme; {_RULE}")
-    if not text.startswith(_PREFIX):
+    if text.startswith(PRIVATE_PREFIX):
+        raise ValueError(f"{PRIVATE_PREFIX} marks a private key of the asymmetric scheme; {_RULE}")
+    if not text.startswith(SECRET_PREFIX):
         raise ValueError(_RULE)
-    encoded = text.removeprefix(_PREFIX).rstrip("=")
+    encoded = text.removeprefix(SECRET_PREFIX).rstrip("=")
     try:
         key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except (binascii.Error, ValueError):

@@ -15,13 +15,13 @@ from enum import StrEnum
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from gateway.webhooks.keys import PUBLIC_PREFIX
 from gateway.webhooks.signing import decode_secret
 
 TOLERANCE_S = 300
 """How far a message's time may be from ours, either way."""
 MOST_SIGNATURES = 20
 """A sender makes one for each key that is valid; looking at more would be a way to keep us busy."""
-PUBLIC_PREFIX = "whpk_"
 
 _ID, _TIME, _SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
 _LATEST_DIGITS = 15  # of seconds since 1970; no more are read as a number

@@ -31,6 +31,8 @@ GIVE_BACK_S = 30.0
 LAG_PROBE_S = 0.5
 SOON_S = 1.0
 """How long a stopping worker waits for polls: whoever takes over has them within two seconds."""
+LAST_CLAIM_S = 1.0
+"""How long it waits for a claim that storage is at when its time is over."""
 FREE_KINDS = frozenset({TaskKind.POLL, TaskKind.RECONCILE})
 GATHER_S = 0.02
 """How long polls gather that come in ones and twos: a transaction for each would cost more than they."""
@@ -124,6 +126,7 @@ class Worker:
         self._duties: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
         self._events: list[asyncio.Event] = []
+        self._cut_off: list[asyncio.Future[list[Any]]] = []
 
     def start(self, lanes: Sequence[Lane[Any]], duties: Sequence[tuple[float, Duty]]) -> None:
         """Begin to work.
@@ -155,7 +158,14 @@ class Worker:
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
-        await self._release(list(left.values()))
+        await self._release([*left.values(), *await self._claimed_late()])
+
+    async def _claimed_late(self) -> list[Claim]:
+        """Return what claims brought that were under way to the end: what storage has begun it finishes."""
+        if not self._cut_off:
+            return []
+        done, _ = await asyncio.wait(self._cut_off, timeout=LAST_CLAIM_S)  # then the leases lapse
+        return [claimed.claim for claims in done if claims.exception() is None for claimed in claims.result()]
 
     async def _drop_free(self) -> None:
         """Give back what another worker can do over at no cost, and need not wait for."""
@@ -179,7 +189,7 @@ class Worker:
             room = lane.limit - len(active)
             try:
                 await self._heed_clock()
-                tasks = await lane.claim(room) if room else []
+                tasks = await self._claim(lane, room) if room else []
                 pause_s = 0.0 if tasks else await self._until_due(lane)
             except StorageUnavailable as error:
                 _log.error("worker.storage", error=str(error))
@@ -205,6 +215,14 @@ class Worker:
                     await asyncio.wait_for(wake.wait(), max(pause_s, lane.gather_s))
             elif lane.gather_s and len(tasks) < room:
                 await asyncio.sleep(lane.gather_s)
+
+    async def _claim(self, lane: Lane[T], room: int) -> list[T]:
+        claiming = asyncio.ensure_future(lane.claim(room))
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            self._cut_off.append(claiming)
+            raise
 
     async def _until_due(self, lane: Lane[T]) -> float:
         """Return seconds to sleep: until the next task is due, `idle_s` at most, never nothing."""

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from gateway.cli.listen.desk import Heard, Verdict
 from gateway.cli.listen.lines import row_of
-from gateway.webhooks import decode_secret, sign
+from gateway.webhooks.signing import decode_secret, sign
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 VARIABLE = "MOTION_GATEWAY_WEBHOOK_SECRET"

@@ -19,7 +19,7 @@ import pytest
 from running_gateway import StartGateway
 from webhook_receiver import open_receiver
 
-from gateway.webhooks import decode_secret, sign
+from gateway.webhooks.signing import decode_secret, sign
 
 README = Path(__file__).parents[2] / "README.md"
 COMMAND = Path(sys.executable).with_name("motion-gateway")

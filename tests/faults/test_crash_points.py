@@ -5,23 +5,26 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from audit import check_database, check_messages, check_payments, to_be_told, told
 from careful_client import CarefulClient, held_of, is_settled
 from engines import ENGINES, fresh
+from msgspec import Struct
 from running_gateway import PATIENCE_S, PROVIDERS, Document, client_of, environment, fault, stats_of
 from serve_process import ServeProcess, made_key
 from slow_providers import ENDLESS, open_providers
-from webhook_receiver import open_receiver
+from webhook_receiver import Receiver, open_receiver
 
 from gateway import crash_points
 from gateway.crash_points import Point, arm
 from gateway.errors import SettingsError
 from gateway.service.keys import Scope
-from gateway.simulator import FaultScript
+from gateway.simulator import FaultScript, SimulatorServer
 from gateway.worker.submit import DIED
 
 CHANGES = [f"{Point.RECORD_BEFORE_COMMIT}:{number}" for number in (1, 3, 6, 9)]
@@ -35,6 +38,40 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[st
     """Settings of an empty one."""
     with fresh(request.param, tmp_path) as settings:
         yield settings
+
+
+class Scene(Struct, frozen=True, kw_only=True):
+    """A gateway that is about to die, and whom it deals with."""
+
+    providers: SimulatorServer
+    receiver: Receiver
+    victim: ServeProcess
+    """Not started yet."""
+    http: httpx.AsyncClient
+
+
+@asynccontextmanager
+async def open_scene(
+    tmp_path: Path, database: dict[str, str], *scopes: Scope, **settings: str
+) -> AsyncIterator[Scene]:
+    """Set up everything around a gateway's process; the scopes are those of the client's key."""
+    async with (
+        asyncio.timeout(2 * PATIENCE_S),
+        open_providers(run_s=0.3, answer_s=0.02) as providers,
+        open_receiver() as receiver,
+    ):
+        environ = environment(
+            tmp_path,
+            {name: f"{providers.url}/{name}" for name in PROVIDERS},
+            WEBHOOKS__ALLOW_HTTP="true",
+            WEBHOOKS__ALLOWED_NETWORKS="127.0.0.1/32",
+            **settings,
+            **database,
+        )
+        key = await made_key(environ, tmp_path, *scopes)
+        victim = ServeProcess(environ, tmp_path / "serve.log")
+        async with client_of(victim.url, key.key) as http:
+            yield Scene(providers=providers, receiver=receiver, victim=victim, http=http)
 
 
 async def dies_and_returns(victim: ServeProcess) -> None:
@@ -96,41 +133,30 @@ LOST = {
 async def test_a_death_at_any_place_pays_nothing_twice_and_loses_nothing(
     tmp_path: Path, database: dict[str, str], at: str
 ) -> None:
-    async with (
-        asyncio.timeout(2 * PATIENCE_S),
-        open_providers(run_s=0.3, answer_s=0.02) as providers,
-        open_receiver() as receiver,
-    ):
-        environ = environment(
-            tmp_path,
-            {name: f"{providers.url}/{name}" for name in PROVIDERS},
-            # Or a poll that misses what was cancelled may end it before the cancel does.
-            PROVIDERS__RUNWAY__POLL_SCALE="0.05",
-            WEBHOOKS__ALLOW_HTTP="true",
-            WEBHOOKS__ALLOWED_NETWORKS="127.0.0.1/32",
-            # As many slots as jobs: what a death leaves behind has the last one.
-            **{f"PROVIDERS__{name.upper()}__MAX_IN_FLIGHT": str(slots) for name, slots in SLOTS.items()},
-            **database,
-        )
+    settings = {
+        # Or a poll that misses what was cancelled may end it before the cancel does.
+        "PROVIDERS__RUNWAY__POLL_SCALE": "0.05",
+        # As many slots as jobs: what a death leaves behind has the last one.
+        **{f"PROVIDERS__{name.upper()}__MAX_IN_FLIGHT": str(slots) for name, slots in SLOTS.items()},
+    }
+    async with open_scene(tmp_path, database, Scope.JOBS, Scope.OPERATOR, **settings) as scene:
+        victim, receiver = scene.victim, scene.receiver
         if at in LOST:
-            providers.simulator._faults.replace(FaultScript(rules=(LOST[Point(at)],)))
-        key = await made_key(environ, tmp_path, Scope.JOBS, Scope.OPERATOR)
-        victim = ServeProcess(environ, tmp_path / "serve.log")
-        async with client_of(victim.url, key.key) as http:
-            client = CarefulClient(http, receiver=receiver.url())
-            await victim.start(**{crash_points.VARIABLE: at})
-            async with asyncio.TaskGroup() as both:
-                both.create_task(dies_and_returns(victim))
-                deed = a_doubt_settled_by_hand if at == Point.RESOLVE_AFTER_COMMIT else some_jobs
-                ids = await deed(client)
-                jobs = await found_or_died(client)
-                await receiver.received(lambda seen: told(seen) >= to_be_told(jobs))
-            jobs = await client.settled()
-            assert [job["id"] for job in jobs] == sorted(set(ids), reverse=True)
-            for job_id in held_of(jobs):
-                assert await doubts_of(client, job_id) == [DIED]
-            assert await victim.end(signal.SIGTERM) == 0
-        check_payments(await stats_of(providers), jobs)
+            scene.providers.simulator._faults.replace(FaultScript(rules=(LOST[Point(at)],)))
+        client = CarefulClient(scene.http, receiver=receiver.url())
+        await victim.start(**{crash_points.VARIABLE: at})
+        async with asyncio.TaskGroup() as both:
+            both.create_task(dies_and_returns(victim))
+            deed = a_doubt_settled_by_hand if at == Point.RESOLVE_AFTER_COMMIT else some_jobs
+            ids = await deed(client)
+            jobs = await found_or_died(client)
+            await receiver.received(lambda seen: told(seen) >= to_be_told(jobs))
+        jobs = await client.settled()
+        assert [job["id"] for job in jobs] == sorted(set(ids), reverse=True)
+        for job_id in held_of(jobs):
+            assert await doubts_of(client, job_id) == [DIED]
+        assert await victim.end(signal.SIGTERM) == 0
+        check_payments(await stats_of(scene.providers), jobs)
     check_messages(receiver.messages)
     if at == Point.WEBHOOK_AFTER_SEND:
         assert max(Counter(message.id for message in receiver.messages).values()) > 1
@@ -141,32 +167,19 @@ async def test_a_death_at_any_place_pays_nothing_twice_and_loses_nothing(
 async def test_a_death_around_a_send_to_an_endpoint_keeps_its_id(
     tmp_path: Path, database: dict[str, str], at: Point
 ) -> None:
-    async with (
-        asyncio.timeout(2 * PATIENCE_S),
-        open_providers(run_s=0.3, answer_s=0.02) as providers,
-        open_receiver() as receiver,
-    ):
-        environ = environment(
-            tmp_path,
-            {name: f"{providers.url}/{name}" for name in PROVIDERS},
-            WEBHOOKS__ALLOW_HTTP="true",
-            WEBHOOKS__ALLOWED_NETWORKS="127.0.0.1/32",
-            **database,
-        )
-        key = await made_key(environ, tmp_path, Scope.JOBS)
-        victim = ServeProcess(environ, tmp_path / "serve.log")
-        async with client_of(victim.url, key.key) as http:
-            client = CarefulClient(http)
-            await victim.start(**{crash_points.VARIABLE: at})
-            made = await client.ask("POST", "/v1/webhook-endpoints", json={"url": receiver.url()})
-            await client.post(0)
-            await dies_and_returns(victim)
-            path = f"/v1/webhook-endpoints/{made.json()['id']}/deliveries"
-            found: list[Document] = []
-            while not found or found[0]["state"] != "delivered":
-                found = (await client.ask("GET", path)).json()["deliveries"]
-                await asyncio.sleep(0.02)
-            assert await victim.end(signal.SIGTERM) == 0
+    async with open_scene(tmp_path, database, Scope.JOBS) as scene:
+        victim, receiver = scene.victim, scene.receiver
+        client = CarefulClient(scene.http)
+        await victim.start(**{crash_points.VARIABLE: at})
+        made = await client.ask("POST", "/v1/webhook-endpoints", json={"url": receiver.url()})
+        await client.post(0)
+        await dies_and_returns(victim)
+        path = f"/v1/webhook-endpoints/{made.json()['id']}/deliveries"
+        found: list[Document] = []
+        while not found or found[0]["state"] != "delivered":
+            found = (await client.ask("GET", path)).json()["deliveries"]
+            await asyncio.sleep(0.02)
+        assert await victim.end(signal.SIGTERM) == 0
     check_messages(receiver.messages)
     again = at is Point.WEBHOOK_AFTER_SEND
     assert len(receiver.messages) == 1 + again

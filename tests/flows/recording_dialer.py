@@ -11,7 +11,7 @@ from running_gateway import RunningGateway
 
 from gateway.net import GuardedTransport
 from gateway.net.resolver import CheckedResolver
-from gateway.webhooks import open_sender
+from gateway.webhooks.sending import open_sender
 
 Place = tuple[str, int]
 

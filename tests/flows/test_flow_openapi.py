@@ -14,7 +14,8 @@ from running_gateway import PROVIDERS, Document, RunningGateway, StartGateway, a
 from schema_check import Misfit, Schemas
 from webhook_receiver import open_receiver
 
-from gateway.api.openapi import PROBLEM, build_openapi
+from gateway.api.openapi import build_openapi
+from gateway.api.replies import PROBLEM
 from gateway.service.keys import Scope
 
 DOCUMENT: Document = json.loads(build_openapi())

@@ -39,6 +39,22 @@ async def waiting(running: RunningGateway, count: int = 1) -> None:
     assert await running.metric("watchers", kind="wait") == count
 
 
+async def idle(start_gateway: StartGateway, **options: Any) -> RunningGateway:
+    """A gateway that carries out nothing until its worker is started."""
+    running = await start_gateway(**options)
+    await running.gateway.stop_worker()
+    return running
+
+
+async def kept(
+    running: RunningGateway, prefer: str = "wait=60", **headers: str
+) -> asyncio.Task[httpx.Response]:
+    """Post a job, and go on once the request is kept for it."""
+    asking = asyncio.create_task(post(running, prefer, **headers))
+    await waiting(running)
+    return asking
+
+
 async def newest(running: RunningGateway) -> Document:
     """The job that was stored last."""
     page: Document = (await running.client.get("/v1/jobs", params={"limit": "1"})).json()
@@ -60,10 +76,8 @@ async def test_a_job_that_ends_in_time_is_the_answer(start_gateway: StartGateway
 
 async def test_a_job_that_does_not_is_accepted_after_that_time(start_gateway: StartGateway) -> None:
     clock = JumpClock()
-    running = await start_gateway(clock=clock)
-    await running.gateway.stop_worker()
-    asking = asyncio.create_task(post(running, "wait=45"))
-    await waiting(running)
+    running = await idle(start_gateway, clock=clock)
+    asking = await kept(running, "wait=45")
     clock.jump(44)
     await waiting(running)
     assert not asking.done()
@@ -77,10 +91,8 @@ async def test_a_job_that_does_not_is_accepted_after_that_time(start_gateway: St
 
 async def test_more_than_a_minute_is_taken_as_a_minute_and_told(start_gateway: StartGateway) -> None:
     clock = JumpClock()
-    running = await start_gateway(clock=clock)
-    await running.gateway.stop_worker()
-    asking = asyncio.create_task(post(running, "wait=86400"))
-    await waiting(running)
+    running = await idle(start_gateway, clock=clock)
+    asking = await kept(running, "wait=86400")
     clock.jump(60)
     reply = await asking
     assert reply.status_code == 202
@@ -95,11 +107,9 @@ async def test_what_is_no_wait_is_answered_at_once(running: RunningGateway, pref
 
 
 async def test_a_replay_waits_for_the_job_that_there_is(start_gateway: StartGateway) -> None:
-    running = await start_gateway()
-    await running.gateway.stop_worker()
+    running = await idle(start_gateway)
     first = await running.accept(key="k")
-    asking = asyncio.create_task(post(running, "wait=60", Idempotency_Key="k"))
-    await waiting(running)
+    asking = await kept(running, Idempotency_Key="k")
     await running.gateway.start_worker()
     for reply in (await asking, await post(running, "wait=60", Idempotency_Key="k")):
         assert reply.status_code == 200
@@ -111,8 +121,7 @@ async def test_a_replay_waits_for_the_job_that_there_is(start_gateway: StartGate
 async def test_a_client_that_goes_away_waits_no_more_and_its_job_goes_on(
     start_gateway: StartGateway,
 ) -> None:
-    running = await start_gateway()
-    await running.gateway.stop_worker()
+    running = await idle(start_gateway)
     async with connected(running.url) as connection:
         body = httpx.Request("POST", running.url, json=asked()).content
         lines = (
@@ -133,10 +142,8 @@ async def test_a_client_that_goes_away_waits_no_more_and_its_job_goes_on(
 async def test_who_waits_when_the_gateway_stops_is_answered_with_the_job_as_it_is(
     start_gateway: StartGateway,
 ) -> None:
-    running = await start_gateway()
-    await running.gateway.stop_worker()
-    asking = asyncio.create_task(post(running, "wait=60"))
-    await waiting(running)
+    running = await idle(start_gateway)
+    asking = await kept(running)
     running.gateway.hang_up()
     for reply in (await asking, await post(running, "wait=60")):
         assert reply.status_code == 202
@@ -145,10 +152,8 @@ async def test_who_waits_when_the_gateway_stops_is_answered_with_the_job_as_it_i
 
 
 async def test_without_a_place_to_wait_nothing_is_stored(start_gateway: StartGateway) -> None:
-    running = await start_gateway(settings={"SERVER__WATCHERS_PER_OWNER": "1"})
-    await running.gateway.stop_worker()
-    asking = asyncio.create_task(post(running, "wait=60"))
-    await waiting(running)
+    running = await idle(start_gateway, settings={"SERVER__WATCHERS_PER_OWNER": "1"})
+    asking = await kept(running)
     job_id = (await newest(running))["id"]
     refused = await post(running, "wait=60")
     assert refused.status_code == 503
@@ -163,10 +168,8 @@ async def test_without_a_place_to_wait_nothing_is_stored(start_gateway: StartGat
 async def test_a_database_that_goes_away_meanwhile_makes_no_error_of_an_accepted_job(
     start_gateway: StartGateway,
 ) -> None:
-    running = await start_gateway()
-    await running.gateway.stop_worker()
-    asking = asyncio.create_task(post(running, "wait=60"))
-    await waiting(running)
+    running = await idle(start_gateway)
+    asking = await kept(running)
     job_id = (await newest(running))["id"]
 
     async def away(_job_ids: list[str]) -> Any:

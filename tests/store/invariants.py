@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from replayed_log import replay_attempts, replay_state
 from sqlalchemy import Connection, Engine, select
 
-from gateway.jobs.history import replay_attempts, replay_state
 from gateway.jobs.job import Attempt, AttemptState, JobRequest, JobState
 from gateway.jobs.spend import Money, book, day_of
 from gateway.jobs.transitions import ENDED, TaskKind

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from job_examples import NOW_MS, OUTPUT_URL, a_job, a_request, a_spec, a_webhook, an_attempt
 from msgspec.structs import replace
+from replayed_log import replay_attempts, replay_state
 
 from gateway.jobs import transitions
-from gateway.jobs.history import Changes, Replay, changed, replay_attempts, replay_state
+from gateway.jobs.history import Changes, Replay, changed
 from gateway.jobs.job import (
     LIVE,
     Attempt,

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.routing.account import Account
 from gateway.routing.queue import (
-    Account,
     Waiting,
     accounts_of,
     choose,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.jobs.transitions import ENDED
-from gateway.webhooks import DEFAULT_EVENTS, EventType
+from gateway.webhooks.events import DEFAULT_EVENTS, EventType
 
 
 def test_by_default_a_receiver_is_told_every_end_and_nothing_else() -> None:

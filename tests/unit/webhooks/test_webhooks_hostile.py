@@ -16,7 +16,9 @@ from cryptography.x509.oid import NameOID
 from webhook_receivers import OK, Network, Receiver, answering, receiver, sender, status, tar_pit
 
 from gateway.settings.model import Webhooks
-from gateway.webhooks import Outcome, Sender, Sent, next_try
+from gateway.webhooks.outcome import Outcome, Sent
+from gateway.webhooks.retry import next_try
+from gateway.webhooks.sending import Sender
 
 
 async def post(webhooks: Sender, url: str) -> Sent:

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from webhook_receivers import OK, Network, answering, receiver, sender, tar_pit
 
-from gateway.webhooks import Outcome
 from gateway.webhooks.lanes import Lanes
+from gateway.webhooks.outcome import Outcome
 
 
 async def test_a_tar_pit_holds_its_own_lanes_and_nobody_elses() -> None:

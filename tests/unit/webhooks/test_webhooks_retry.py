@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.settings.model import Webhooks
-from gateway.webhooks import Outcome, next_try
-from gateway.webhooks.retry import BUSY_S, CAREFUL_S
+from gateway.webhooks.outcome import Outcome
+from gateway.webhooks.retry import BUSY_S, CAREFUL_S, next_try
 
 SCHEDULE_S = Webhooks().schedule_s
 NOW_MS = 1_795_000_000_000

@@ -9,7 +9,8 @@ import pytest
 from standardwebhooks import Webhook
 from webhook_receivers import OK, answering, receiver, sender, status
 
-from gateway.webhooks import Outcome, decode_secret, sign
+from gateway.webhooks.outcome import Outcome
+from gateway.webhooks.signing import decode_secret, sign
 
 SECRET = "whsec_" + "QUJD" * 11
 BODY = '{"type":"job.succeeded","data":{"title":"été"}}'.encode()

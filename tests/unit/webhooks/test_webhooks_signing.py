@@ -11,7 +11,7 @@ import traceback
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from gateway.webhooks import decode_secret, sign
+from gateway.webhooks.signing import decode_secret, sign
 
 CURRENT, OLD, OTHERS = (
     "whsec_" + base64.b64encode(bytes([letter]) * 32).decode() for letter in (0xFB, 0x01, 0x02)

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.webhooks import decode_secret, sign
+from gateway.webhooks.signing import decode_secret, sign
 from gateway.webhooks.verifying import MOST_SIGNATURES, Flaw, decode_key, flaw_of
 
 OURS, OTHERS = ("whsec_" + base64.b64encode(bytes([letter]) * 32).decode() for letter in (1, 2))

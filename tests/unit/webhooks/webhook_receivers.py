@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from gateway.settings.model import Webhooks
-from gateway.webhooks import Sender, open_sender
+from gateway.webhooks.sending import Sender, open_sender
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

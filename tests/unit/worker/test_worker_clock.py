@@ -164,7 +164,7 @@ async def test_a_jump_is_not_forgotten_while_storage_is_down(
     worker = floor.worker(sole=True)
     await floor.look()
     with monkeypatch.context() as patched:
-        patched.setattr(stage.dispatch, "shift_due", down)
+        patched.setattr(stage.leases, "shift_due", down)
         clock.set_by(HOUR_S)
         await asyncio.wait_for(tries.wait(), 5)
         assert floor.seen == []

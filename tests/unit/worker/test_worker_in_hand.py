@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.webhooks import Outcome
+from gateway.webhooks.outcome import Outcome
 from gateway.worker import in_hand
 from gateway.worker.in_hand import InHand
 

@@ -243,7 +243,7 @@ async def test_heartbeats_carry_a_lease_through_a_long_call(
         beats.release()
         return lost
 
-    monkeypatch.setattr(floor.stage.dispatch, "heartbeat", heard)
+    monkeypatch.setattr(floor.stage.leases, "heartbeat", heard)
     await floor.stage.accept()
     async with floor.running(gate, heartbeat_s=0.01):
         await gate.reached(1)
@@ -323,8 +323,9 @@ async def test_nothing_is_begun_once_it_stops(floor: Floor) -> None:
     assert await leases(floor.stage) == [None] * 3
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["in time", "when its time was over"])
 async def test_what_was_being_claimed_when_it_stopped_is_given_back(
-    floor: Floor, monkeypatch: pytest.MonkeyPatch
+    floor: Floor, monkeypatch: pytest.MonkeyPatch, *, late: bool
 ) -> None:
     claimed, go_on = asyncio.Event(), asyncio.Event()
     claim = floor.stage.dispatch.claim
@@ -337,10 +338,12 @@ async def test_what_was_being_claimed_when_it_stopped_is_given_back(
 
     monkeypatch.setattr(floor.stage.dispatch, "claim", slow)
     await floor.stage.accept()
-    async with floor.running() as worker:
+    async with floor.running(stop_s=0.0 if late else PATIENCE_S) as worker:
         await asyncio.wait_for(claimed.wait(), PATIENCE_S)
         stopping = asyncio.ensure_future(worker.stop())
         await asyncio.sleep(0)
+        while late and not worker._cut_off:  # noqa: ASYNC110 - what is waited for sets no event
+            await asyncio.sleep(0.001)
         go_on.set()
         await stopping
     assert floor.done == []

@@ -67,7 +67,7 @@ async def test_a_poll_that_found_no_change_outlives_a_short_outage(
             raise StorageUnavailable("the server is away")
         return await unchanged(*args, **named)
 
-    monkeypatch.setattr(stage.dispatch, "unchanged", away)
+    monkeypatch.setattr(stage.leases, "unchanged", away)
     await bench.after(10, RUNNING)
     assert await stage.tasks() == [("poll", 25_000)]
     assert (await stage.job(job_id)).state.status is JobStatus.RUNNING

@@ -6,53 +6,28 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import httpx
 import msgspec
 import pytest
+from doubtful_submissions import DOUBTFUL, held
 from invariants import check_invariants
 from job_examples import DEADLINE_S, NOW_MS, a_job, a_spec, an_attempt
 from msgspec.structs import replace
 from store_stage import LEASE_S, Stage, StoppedClock
-from worker_bench import HOLD_S, MADE, RUNNING, SUCCEEDED, Answer, Bench, Killed, NobodyThere, Reply
+from worker_bench import HOLD_S, MADE, RUNNING, Answer, Bench, Killed, NobodyThere, Reply
 
-from gateway.errors import LeaseLost, StorageUnavailable
-from gateway.jobs import transitions
+from gateway.errors import LeaseLost
 from gateway.jobs.job import LIVE, AttemptState, Job
-from gateway.jobs.transitions import Step, TaskKind
+from gateway.jobs.transitions import Step
 from gateway.net import FRESH
 from gateway.routing.catalogue import Catalogue, Offer
 from gateway.storage import tables
 from gateway.worker import submit as submit_module
-from gateway.worker import tools as tools_module
 from gateway.worker.submit import DIED
 from providers.contract.exchange import HttpResponse
 from providers.contract.report import Submitted
 from providers.contract.status import JobStatus
-
-AWAY = 200
-"""Writes that fail before the store is back, where it stays away."""
-DOUBTFUL: list[Answer] = [
-    httpx.ReadError("reset"),
-    httpx.ReadTimeout("silence"),
-    httpx.RemoteProtocolError("hung up"),
-    Reply(200, b"<html>"),
-    Reply(200, {}),
-    Reply(202, {"id": "../admin"}),
-    Reply(302),
-    Reply(408),
-    *(Reply(status, {"id": "r-1"}) for status in (500, 502, 503, 504)),
-]
-
-
-async def held(bench: Bench, job_id: str) -> bool:
-    """Whether the job stands still, in doubt, with nothing left to do."""
-    job = await bench.stage.job(job_id)
-    in_doubt = await bench.stage.states(job_id) == [AttemptState.UNKNOWN]
-    return job.state.held is not None and in_doubt and await bench.stage.tasks() == []
 
 
 async def test_the_intent_is_durable_before_anything_is_sent(stage: Stage, database_path: Path) -> None:
@@ -214,137 +189,6 @@ async def test_what_is_the_accounts_failing_is_waited_for(stage: Stage, status: 
     assert await stage.tasks() == [("submit", 1000)]
 
 
-async def lose_the_lease(bench: Bench) -> None:
-    """Let another worker take the task over, which finds it submitting and holds the job."""
-    bench.provider.meanwhile = None
-    bench.stage.clock.advance(LEASE_S + 1)
-    (task,) = await bench.stage.worker("second").dispatch.claim(10)
-    await bench.submit(task)
-
-
-async def test_proof_that_comes_after_the_lease_was_lost_settles_the_doubt(
-    stage: Stage, database_path: Path
-) -> None:
-    bench = Bench(stage)
-    job_id = await stage.accept()
-    bench.provider.meanwhile = lambda: lose_the_lease(bench)
-    await bench.work(MADE)
-    job = await stage.job(job_id)
-    assert (job.state.held, await stage.states(job_id)) == (None, [AttemptState.ACCEPTED])
-    assert (await stage.events(job_id))[-3:] == ["attempt.unknown", "job.held", "attempt.accepted"]
-    check_invariants(database_path)
-    await bench.after(6, SUCCEEDED)
-    assert (await stage.job(job_id)).state.status is JobStatus.SUCCEEDED
-    assert bench.provider.calls == ["POST /jobs", "GET /jobs/r-1"]
-
-
-@pytest.mark.parametrize("answer", DOUBTFUL, ids=repr)
-async def test_doubt_changes_nothing_after_the_lease_was_lost(stage: Stage, answer: Answer) -> None:
-    bench = Bench(stage)
-    job_id = await stage.accept()
-    bench.provider.meanwhile = lambda: lose_the_lease(bench)
-    with pytest.raises(LeaseLost):
-        await bench.work(answer)
-    assert await held(bench, job_id)
-
-
-async def test_what_was_accepted_late_is_not_given_up_by_who_finds_the_task(stage: Stage) -> None:
-    """Three workers: one waits for an answer, one takes its task and dies, one comes after the answer."""
-    bench = Bench(stage)
-    job_id = await stage.accept()
-    (task,) = await stage.dispatch.claim(9)
-
-    async def taken_and_left() -> None:
-        stage.clock.advance(LEASE_S + 1)
-        assert len(await stage.worker("second").dispatch.claim(9)) == 1
-
-    bench.provider.meanwhile = taken_and_left
-    bench.provider.says(MADE)
-    await bench.submit(task)
-    stage.clock.advance(LEASE_S + 1)
-    bench.provider.meanwhile = None
-    third = stage.worker("third").dispatch
-    (left,) = [one for one in await third.claim(9) if one.claim.kind is TaskKind.SUBMIT]
-    await bench.submit(left)
-    state = (await stage.job(job_id)).state
-    assert (state.status, state.error) == (JobStatus.QUEUED, None)
-    assert await stage.states(job_id) == [AttemptState.ACCEPTED]
-    assert {kind for kind, _ in await stage.tasks()} == {"poll"}
-
-
-async def test_nothing_is_given_up_that_is_accepted_while_that_is_decided(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bench = Bench(stage)
-    job_id = await stage.accept()
-    (task,) = await stage.dispatch.claim(9)
-    bench.catalogue = Catalogue(offers=(), idle=(a_spec(),))
-    bench.with_accounts(bench.account)
-    result = stage.record.result
-
-    async def late(*arguments: Any, **options: Any) -> Any:
-        begun = an_attempt(job=await stage.job(job_id))
-        await stage.record.transition(job_id, lambda job, _: transitions.begin(job, begun))
-        made = partial(transitions.accepted, ref="r-1", now_ms=NOW_MS, poll_at_ms=NOW_MS)
-        await stage.record.transition(job_id, lambda job, found: made(job, found[0]))
-        return await result(*arguments, **options)
-
-    monkeypatch.setattr(stage.record, "result", late)
-    await bench.submit(task)
-    assert not (await stage.job(job_id)).state.status.terminal
-
-
-@pytest.mark.parametrize("answer", [Reply(429), NobodyThere()], ids=repr)
-async def test_what_was_not_made_is_tried_again_even_after_the_lease_was_lost(
-    stage: Stage, answer: Answer, monkeypatch: pytest.MonkeyPatch, database_path: Path
-) -> None:
-    bench = Bench(stage)
-    job_id = await stage.accept()
-    submit = bench.tools.calls.submit
-
-    async def slow(*args: Any, **named: Any) -> object:
-        called = await submit(*args, **named)
-        await lose_the_lease(bench)
-        return called
-
-    with monkeypatch.context() as patched:
-        patched.setattr(bench.tools.calls, "submit", slow)
-        await bench.work(answer)
-    job = await stage.job(job_id)
-    assert (job.state.status, job.state.held) == (JobStatus.QUEUED, None)
-    assert await stage.states(job_id) == [AttemptState.REFUSED]
-    assert await stage.tasks() == [("submit", stage.clock.now_ms() - NOW_MS + 1000)]
-    check_invariants(database_path)
-    await bench.after(1, MADE)
-    assert await stage.states(job_id) == [AttemptState.REFUSED, AttemptState.ACCEPTED]
-
-
-async def test_a_definite_refusal_fails_the_job_even_after_the_lease_was_lost(
-    stage: Stage, database_path: Path
-) -> None:
-    bench = Bench(stage)
-    job_id = await stage.accept()
-    bench.provider.meanwhile = lambda: lose_the_lease(bench)
-    await bench.work(Reply(400, {"code": "E.1", "message": "no"}))
-    job = await stage.job(job_id)
-    assert job.state.error is not None
-    assert (job.state.error.code, job.state.error.provider_code) == ("invalid_request", "E.1")
-    assert (job.state.held, job.state.provider_may_bill) == (None, False)
-    assert (await stage.states(job_id), await stage.tasks()) == ([AttemptState.REFUSED], [])
-    check_invariants(database_path)
-
-
-async def test_a_worker_that_lost_its_lease_before_the_intent_sends_nothing(stage: Stage) -> None:
-    bench = Bench(stage)
-    await stage.accept()
-    zombie = await stage.claim()
-    stage.clock.advance(LEASE_S + 1)
-    await stage.worker("second").dispatch.claim(10)
-    with pytest.raises(LeaseLost):
-        await bench.submit(zombie)
-    assert bench.provider.asked == []
-
-
 async def test_a_job_cancelled_before_its_intent_is_not_sent(stage: Stage) -> None:
     bench = Bench(stage)
     job_id = await stage.accept()
@@ -376,23 +220,6 @@ async def test_a_job_cancelled_during_a_call_that_ends_in_doubt_is_cancelled(sta
     job = await stage.job(job_id)
     assert (job.state.status, job.state.provider_may_bill) == (JobStatus.CANCELLED, True)
     assert await stage.tasks() == []
-
-
-async def test_what_was_accepted_after_the_job_was_given_up_is_cancelled(stage: Stage) -> None:
-    bench = Bench(stage)
-    job_id = await stage.accept()
-
-    async def give_up() -> None:
-        await lose_the_lease(bench)
-        await stage.jobs.cancel(job_id, owner="alice")
-
-    bench.provider.meanwhile = give_up
-    await bench.work(MADE)
-    job = await stage.job(job_id)
-    assert (job.state.status, await stage.states(job_id)) == (JobStatus.CANCELLED, [AttemptState.ACCEPTED])
-    await bench.work(RUNNING, Reply(204))
-    assert await stage.states(job_id) == [AttemptState.CANCELLED]
-    assert await stage.job(job_id) == replace(job, sequence=job.sequence + 1)
 
 
 async def test_nothing_is_bought_after_the_deadline(stage: Stage) -> None:
@@ -486,77 +313,6 @@ async def test_what_cannot_be_built_or_has_no_account_is_not_begun(
     with pytest.raises(ZeroDivisionError):
         await bench.work()
     assert (await stage.states(job_id), bench.provider.asked) == ([], [])
-
-
-async def test_the_store_is_asked_again_and_again_to_keep_what_was_paid_for(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bench = Bench(stage)
-    job_id = await stage.accept()
-    failures: list[int] = []
-    result = stage.record.result
-
-    async def flaky(*args: Any, **named: Any) -> object:
-        if len(failures) < 2:
-            failures.append(1)
-            raise StorageUnavailable("locked")
-        return await result(*args, **named)
-
-    monkeypatch.setattr(stage.record, "result", flaky)
-    await bench.work(MADE)
-    assert await stage.states(job_id) == [AttemptState.ACCEPTED]
-    assert len(failures) == 2
-
-
-class SwiftPauses:
-    """Stands in for asyncio where results are written: pauses take no time, and its loop counts them."""
-
-    CancelledError = asyncio.CancelledError
-
-    def __init__(self) -> None:
-        self.paused_s = 0.0
-
-    def get_running_loop(self) -> SwiftPauses:
-        return self
-
-    def time(self) -> float:
-        return self.paused_s
-
-    async def sleep(self, seconds: float) -> None:
-        self.paused_s += seconds
-
-
-@pytest.mark.parametrize("lost", [False, True], ids=["in time", "after the lease was lost"])
-async def test_a_store_that_stays_away_for_long_is_told_the_ref_in_the_end(
-    stage: Stage,
-    monkeypatch: pytest.MonkeyPatch,
-    lost: bool,  # noqa: FBT001 - a column
-) -> None:
-    bench, pauses = Bench(stage), SwiftPauses()
-    job_id = await stage.accept()
-    writes = "transition" if lost else "result"
-    write = getattr(stage.record, writes)
-    failures: list[int] = []
-
-    async def away(*args: Any, **named: Any) -> object:
-        if len(failures) < AWAY:
-            failures.append(1)
-            raise StorageUnavailable("locked")
-        return await write(*args, **named)
-
-    async def go_away() -> None:
-        if lost:
-            await lose_the_lease(bench)
-        monkeypatch.setattr(stage.record, writes, away)
-
-    monkeypatch.setattr(tools_module, "asyncio", pauses)
-    bench.provider.meanwhile = go_away
-    await bench.work(MADE)
-    (attempt,) = await stage.attempts(job_id)
-    assert (attempt.state, attempt.ref) == (AttemptState.ACCEPTED, "r-1")
-    assert len(failures) == AWAY
-    assert pauses.paused_s > 10 * tools_module.KEEP_TRYING_S
-    assert len(bench.provider.asked) == 1
 
 
 @pytest.mark.parametrize("state", list(AttemptState))

@@ -163,7 +163,7 @@ async def test_the_gauges_show_the_store(stage: Stage) -> None:
 async def test_a_run_in_its_grace_is_not_asked_for_again_and_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.service.dispatch.SWEEP_LIMIT", 2)
+    monkeypatch.setattr("gateway.service.census.SWEEP_LIMIT", 2)
     bench = Bench(stage)
     running = [await bench.accepted() for _ in range(3)]
     stage.clock.advance(0.001)

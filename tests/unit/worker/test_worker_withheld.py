@@ -60,7 +60,7 @@ async def test_a_process_that_was_stopped_before_it_sent_sends_nothing(
         finally:
             asking = False
 
-    monkeypatch.setattr(stage.dispatch, "confirm", confirm)
+    monkeypatch.setattr(stage.leases, "confirm", confirm)
     await bench.work(MADE)
     assert len(bench.provider.withheld) == 1
     assert await stage.states(job_id) == [REFUSED]
@@ -127,7 +127,7 @@ async def test_while_storage_is_down_nothing_is_sent(stage: Stage, monkeypatch: 
         raise StorageUnavailable("the database is gone")
 
     with monkeypatch.context() as patched:
-        patched.setattr(stage.dispatch, "confirm", down)
+        patched.setattr(stage.leases, "confirm", down)
         await bench.work(MADE)
     assert len(bench.provider.withheld) == 1
     (event,) = [row for row in await stage.rows(tables.events) if row["type"] == "attempt.withheld"]
@@ -145,7 +145,7 @@ async def test_a_job_cancelled_before_the_last_look_is_cancelled_and_not_sent(
     async def lost(_claim: Claim, **_: Any) -> None:
         raise LeaseLost("another worker holds it")
 
-    monkeypatch.setattr(stage.dispatch, "confirm", lost)
+    monkeypatch.setattr(stage.leases, "confirm", lost)
     bench.provider.before_send = lambda: stage.jobs.cancel(job_id, owner="alice")
     await bench.work(MADE)
     job = await stage.job(job_id)
