@@ -16,6 +16,7 @@ from gateway.app import Gateway
 from gateway.cli.banner import announce
 from gateway.cli.built_in import simulated, why_no_simulator
 from gateway.cli.configured import load_settings, settings_options
+from gateway.cli.open_files import raise_limit
 from gateway.cli.running import Running, claim_port, start, stop_signal
 from gateway.clock import SystemClock
 from gateway.errors import SettingsError
@@ -65,6 +66,7 @@ def command(
         )
     if migrate:
         migrate_store(settings)
+    raise_limit()
     uvloop.run(_serve(settings, registry, works=not no_worker))
 
 
