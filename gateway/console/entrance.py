@@ -111,8 +111,8 @@ class Entrance:
             raise Refusal("forbidden", "The form was not sent by a page of this session. Reload it.")
         return visitor, fields
 
-    async def log_in(self, request: AnyRequest) -> str:
-        """Take a key; returns the cookie of a new session.
+    async def log_in(self, request: AnyRequest) -> tuple[str, str]:
+        """Take a key; returns the cookie of a new session, and the page that was asked for before.
 
         Raises:
             Refusal: `unauthenticated`, the same for every key that is not good; `forbidden`, it lacks the
@@ -129,7 +129,8 @@ class Entrance:
             raise Refusal("unauthenticated", "This key is not good here.")
         _check_scope(principal)
         await self._door.count(request, principal)
-        return self._cookie(request, self._sessions.begin(principal.key_id), life_s=LIFE_S)
+        cookie = self._cookie(request, self._sessions.begin(principal.key_id), life_s=LIFE_S)
+        return cookie, fields.get("to", "")
 
     def forget(self, request: AnyRequest) -> str:
         """Return the cookie that ends a session in its browser."""

@@ -18,6 +18,8 @@ from gateway.service.holds import Action, AdoptRun, GiveUp, HeldJob, SubmitAgain
 
 ASKED_ONCE_MORE: Final = frozenset({"resubmit", "fail"})
 """One may pay twice; the other gives up what may have been paid for."""
+SHOWN: Final = 50
+"""Held jobs on the page: the oldest, which are given up first."""
 
 
 class Standing(Struct, frozen=True, kw_only=True):
@@ -34,13 +36,10 @@ def held_pages(desk: ConsoleDesk) -> list[BaseRouteHandler]:
     async def page(request: AnyRequest) -> Reply:
         visitor = await desk.entrance.admit(request)
         query = read_query(request, {"done": done_word})
-        found = await desk.holds.all()
-        standing = [
-            Standing(found=one, offered=await desk.holds.offered(one.attempt.id)) for one in found[:SHOWN]
-        ]
-        return await desk.show(
-            "held.html", visitor, done=query.get("done", ""), standing=standing, all_held=len(found)
-        )
+        found = await desk.holds.all(limit=SHOWN)
+        offered = await desk.holds.offered([one.attempt.id for one in found])
+        standing = [Standing(found=one, offered=offered[one.attempt.id]) for one in found]
+        return await desk.show("held.html", visitor, done=query.get("done", ""), standing=standing)
 
     @post("/jobs/{job_id:str}/resolve", status_code=200)
     async def resolve(request: AnyRequest) -> Reply:
@@ -54,10 +53,6 @@ def held_pages(desk: ConsoleDesk) -> list[BaseRouteHandler]:
         return redirect(f"/console/jobs/{job_id}?done={word}").reply()
 
     return [page, resolve]
-
-
-SHOWN: Final = 100
-"""Held jobs on the page: the oldest, which are given up first."""
 
 
 def _action(word: str, ref: str) -> Action:

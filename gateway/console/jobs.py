@@ -110,7 +110,7 @@ async def _about(desk: ConsoleDesk, owned: OwnedJob) -> dict[str, Any]:
         "plan": _plan(timeline),
         "entries": [(entry.__struct_config__.tag, entry) for entry in timeline.entries],
         "doubted": doubted,
-        "offered": () if doubted is None else await desk.holds.offered(doubted.id),
+        "offered": () if doubted is None else (await desk.holds.offered([doubted.id]))[doubted.id],
         "deliveries": await desk.deliveries.of_job(job.id, owner=None, before=None, limit=DELIVERIES),
     }
 

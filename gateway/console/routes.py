@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final, cast
 
@@ -17,6 +18,7 @@ from gateway.api.replies import AnyRequest, Reply
 from gateway.console.desk import ConsoleDesk
 from gateway.console.endpoints import endpoint_pages
 from gateway.console.entrance import PATH, NotLoggedIn
+from gateway.console.forms import read_query
 from gateway.console.held import held_pages
 from gateway.console.jobs import job_pages
 from gateway.console.pages import Pages, Rendered, redirect
@@ -26,6 +28,7 @@ from gateway.telemetry import get_logger
 
 _log = get_logger("gateway.console")
 
+_PAGE: Final = re.compile(PATH + r"/(?:held|providers|endpoints|(?:jobs|endpoints)/[a-z]{2,3}_[0-9a-f]{32})")
 LOG_IN: Final = f"{PATH}/login"
 PATHS: Final = frozenset(
     PATH + path
@@ -78,22 +81,24 @@ def _doors(desk: ConsoleDesk) -> list[BaseRouteHandler]:
     entrance, pages = desk.entrance, desk.pages
 
     @get("/login")
-    async def ask() -> Reply:
+    async def ask(request: AnyRequest) -> Reply:
         if not entrance.asks:
             return redirect(PATH).reply()
-        return pages.render("login.html", why="").reply()
+        return pages.render(
+            "login.html", why="", to=read_query(request, {"to": inside}).get("to", PATH)
+        ).reply()
 
     @post("/login", status_code=200)
     async def log_in(request: AnyRequest) -> Reply:
         try:
-            cookie = await entrance.log_in(request)
+            cookie, to = await entrance.log_in(request)
         except Refusal as refusal:
             status = problem_type(refusal.slug).status
             _log.warning("console.refused", why=refusal.slug)
-            rendered = pages.render("login.html", status=status, why=refusal.detail)
+            rendered = pages.render("login.html", status=status, why=refusal.detail, to=PATH)
             return with_headers(rendered, refusal.headers).reply()
         _log.info("console.entered")
-        return redirect(PATH, cookie=cookie).reply()
+        return redirect(inside(to), cookie=cookie).reply()
 
     @post("/logout", status_code=200)
     async def log_out(request: AnyRequest) -> Reply:
@@ -124,8 +129,9 @@ class _Troubles:
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
 
-    def not_logged_in(self, _request: AnyRequest, _error: NotLoggedIn) -> Response[bytes]:
-        return _response(redirect(LOG_IN))
+    def not_logged_in(self, request: AnyRequest, _error: NotLoggedIn) -> Response[bytes]:
+        back = inside(request.scope["path"]) if request.method == "GET" else PATH
+        return _response(redirect(LOG_IN if back == PATH else f"{LOG_IN}?to={back}"))
 
     def refused(self, request: AnyRequest, error: Refusal) -> Response[bytes]:
         row = problem_type(error.slug)
@@ -162,6 +168,11 @@ class _Troubles:
         _log.error("http.exception", error=str(error), exc_info=error)
         detail = "Something went wrong in the gateway. Its log has the details under this request's id."
         return self.refused(request, Refusal("internal", detail))
+
+
+def inside(path: str) -> str:
+    """Return a page to go to after the log-in: the one that was asked for, if it is one of ours."""
+    return path if _PAGE.fullmatch(path) else PATH
 
 
 def with_headers(rendered: Rendered, more: Mapping[str, str]) -> Rendered:

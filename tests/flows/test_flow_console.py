@@ -64,9 +64,9 @@ async def token_of(browser: httpx.AsyncClient, page: str = "/console") -> str:
     return found[1]
 
 
-async def held_job(running: RunningGateway, **changes: object) -> Document:
+async def held_job(running: RunningGateway) -> Document:
     running.break_(fault("accept_reset", provider="runway", times=1))
-    return await running.held(await running.accept("runway", **changes))
+    return await running.held(await running.accept("runway"))
 
 
 # --- who is let in ---
@@ -84,7 +84,8 @@ async def test_without_a_session_every_page_leads_to_the_log_in(start_gateway: S
             f"/endpoints/we_{NOBODY}",
         ):
             answer = await browser.get(f"/console{path}")
-            assert (answer.status_code, answer.headers["location"]) == (303, "/console/login")
+            assert answer.status_code == 303
+            assert answer.headers["location"] == "/console/login" + (f"?to=/console{path}" if path else "")
         forged = {COOKIE: f"{running.key.id}.99999999999999.{NOBODY}.{'0' * 64}"}
         browser.cookies.update(forged)
         assert (await browser.get("/console")).status_code == 303
@@ -134,6 +135,29 @@ async def test_a_session_ends_with_its_key_at_once_and_by_itself_after_a_shift(
         assert (await browser.get("/console")).status_code == 200
         await running.sleep(clock, 61)
         assert (await browser.get("/console")).status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "page"),
+    [
+        (f"/console/jobs/job_{NOBODY}", f"/console/jobs/job_{NOBODY}"),
+        ("/console/held", "/console/held"),
+        ("https://elsewhere.example/", "/console"),
+        ("//elsewhere.example/console", "/console"),
+        ("/console/../v1/jobs", "/console"),
+        ("/console/held\r\nSet-Cookie: a=b", "/console"),
+        (HURT, "/console"),
+    ],
+)
+async def test_after_the_log_in_comes_the_page_that_was_asked_for_if_it_is_ours(
+    running: RunningGateway, asked_for: str, page: str
+) -> None:
+    key = await operator_key(running)
+    async with browser_of(running) as browser:
+        form = await browser.get("/console/login", params={"to": asked_for})
+        assert f'name="to" value="{page}"' in form.text
+        entered = await browser.post("/console/login", data={"key": key.key, "to": asked_for})
+        assert entered.headers["location"] == page
 
 
 async def test_who_logs_out_is_out(start_gateway: StartGateway) -> None:
