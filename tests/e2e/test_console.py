@@ -90,6 +90,25 @@ async def test_a_held_job_is_adopted_by_a_click(start_gateway: StartGateway, tab
     check_origins(tab, running)
 
 
+async def test_a_refresh_takes_nothing_out_of_anybodys_hands(start_gateway: StartGateway, tab: Tab) -> None:
+    running = await start_gateway()
+    running.break_(fault("accept_reset", provider="runway", times=1))
+    job_id = await running.accept("runway")
+    await running.held(job_id)
+    await log_in(tab, running)
+    page = f"{running.url}/console/jobs/{job_id}"
+    await tab.go(page)
+    await tab.write("input[name=provider_ref]", "half a re")
+    await tab.click(".timeline summary")
+    shown = await tab.until("document.querySelector('[data-live=timeline]').innerText")
+    asked = tab.asked.count(page)
+    await tab.until(f"document.querySelector('[data-live=timeline]').innerText !== {json.dumps(shown)}")
+    assert tab.asked.count(page) > asked
+    assert await tab.evaluate("document.querySelector('.timeline details').open")
+    assert await tab.evaluate("document.querySelector('input[name=provider_ref]').value") == "half a re"
+    check_origins(tab, running)
+
+
 async def test_what_may_be_paid_twice_is_asked_once_more(start_gateway: StartGateway, tab: Tab) -> None:
     running = await start_gateway()
     running.break_(fault("accept_reset", provider="runway", times=1))

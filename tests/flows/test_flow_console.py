@@ -496,6 +496,7 @@ async def test_a_plan_of_another_version_costs_nobody_the_page(start_gateway: St
         assert (page.status_code, "another version" in page.text, "newer" in page.text) == (200, True, True)
 
 
+@BOTH_ENGINES
 async def test_providers_are_shown_with_slots_breakers_and_error_rates(start_gateway: StartGateway) -> None:
     running = await start_gateway(settings={"PROVIDERS__RUNWAY__MAX_IN_FLIGHT": "7"})
     await running.ended(await running.accept("eachlabs"))
