@@ -84,12 +84,14 @@ class AccountBook:
         self._probes.pop(place, None)
         status = word.status_code if isinstance(word, httpx.Response) else 0  # 0: no answer
         failed = status in {0, 200} or status >= 500
-        if not ours:
+        if (
+            failed and not ours
+        ):  # doubt is told by whoever has the task; every other answer holds for everybody
             self._failures[worker, place] = 0
             return
         if failed:
             self._failures[worker, place] += 1
-            if self._failures[worker, place] == IN_A_ROW and not self._opened(place):
+            if self._failures[worker, place] == IN_A_ROW and place not in self._breakers:
                 self._broken[place] = now_ms + OPEN_MS
             return
         self._breakers.pop(place, None)
@@ -181,13 +183,11 @@ class AccountBook:
     def _on_trial(self, place: Place) -> bool:
         return bool(self._pauses[place]) or place in self._breakers
 
-    def _opened(self, place: Place) -> bool:
-        return place in self._breakers
-
     def _pause(self, place: Place, status: int, asked_s: str | None) -> None:
-        now_ms, asked_ms = self._clock.now_ms(), 0 if asked_s is None else int(asked_s) * 1000
-        if status == 429:
+        now_ms, asked_ms = self._clock.now_ms(), 0
+        if status == 429:  # the others heed no Retry-After
             self._cut.add(place)
+            asked_ms = 0 if asked_s is None else int(asked_s) * 1000
         before = self._pauses[place].get(status)
         if before is not None and now_ms < before.until_ms:  # several were under way: they count as one
             before.until_ms = max(before.until_ms, now_ms + asked_ms)

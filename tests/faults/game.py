@@ -290,7 +290,6 @@ class Game:
         one.parked.clear()
         call, one.call = one.call, None
         if call.kind == CREATE and self.slots is not None:
-            # What is found out by somebody who has lost the task is not told to the others.
             self.account_book.heard(call, one.worker, word, ours=await self._still_ours(call))
         if call.kind == SHOW and isinstance(word, httpx.Response):
             self.account_book.asked(call, word)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 from job_examples import CANCEL
 from moves import DETACHES, FAILOVER, GatewayMachine, any_of, any_worker, pick, shown_as
-from parked_provider import CREATE, LIST, STOP, says
+from parked_provider import CREATE, LIST, STOP, Lost, says
 
 from gateway.jobs.job import Attempt, AttemptState, Job
 
@@ -29,6 +29,8 @@ POLICIES = st.sampled_from(["hold", "fail", "resubmit"])
 DEADLINES = st.sampled_from([A_DAY_S, A_DAY_S, A_DAY_S, 600])
 PAUSES = st.sampled_from([None, "7", "120", "1000"])
 STATUSES = [429, 429, 429, 401, 402]
+LASTS = st.sampled_from([0, 0, 1, 1, *STATUSES])
+"""How a game ends: an account goes down, the track is lost of runs, or an account turns somebody away."""
 SHORTEST_S = {429: 3, 401: 61, 402: 121}
 
 
@@ -41,7 +43,7 @@ class LimitedMachine(GatewayMachine):
         slots=st.integers(1, 3),
         wishes=st.lists(WISHES, min_size=2, max_size=5),
         accepted=st.integers(0, 3),
-        last=st.tuples(any_worker, st.sampled_from([LIMITED, UNLIMITED]), st.sampled_from([None, *STATUSES])),
+        last=st.tuples(any_worker, st.sampled_from([LIMITED, UNLIMITED]), LASTS),
     )
     def open(
         self,
@@ -51,7 +53,7 @@ class LimitedMachine(GatewayMachine):
         slots: int,
         wishes: list[tuple[str, ...]],
         accepted: int,
-        last: tuple[int, tuple[str, str], int | None],
+        last: tuple[int, tuple[str, str], int],
     ) -> None:
         self.begin(cancel, shows, slots)
         self.last = last
@@ -115,18 +117,19 @@ class LimitedMachine(GatewayMachine):
         """The provider wants nothing from an account for a while, for which two new jobs wait."""
         for who in "ab":
             self.post("hold", A_DAY_S, who, at=place[:1], owner="bob", told=False, failover=False)
-        if not self.unsold():
+        if not self.unsold(place):
             self.work(worker, 4, stands=True)
-        if self.unsold():
+        if self.unsold(place):
             headers = {} if after_s is None else {"retry_after": after_s}
-            self.run(self.on.let_go(pick(self.unsold(), which), says(status, {}, **headers)))
+            self.run(self.on.let_go(pick(self.unsold(place), which), says(status, {}, **headers)))
             whole_s = int(after_s or SHORTEST_S[status])
             for seconds in (1, whole_s // 2, whole_s):  # in the midst of it, twice, and right after
                 self.all_work(seconds)
 
-    def unsold(self) -> list[Underway]:
+    def unsold(self, place: tuple[str, str]) -> list[Underway]:
         """Submissions that a provider may still refuse."""
-        return [one for one in self.on.waiting(CREATE) if one.call is not None and one.call.run is None]
+        calls = ((one, one.call) for one in self.on.waiting(CREATE))
+        return [one for one, call in calls if call and call.run is None and place_of(call) == place]
 
     @precondition(lambda self: len(self.ids()) < MOST_JOBS - 1)
     @rule(worker=any_worker, place=st.sampled_from([LIMITED, UNLIMITED]), times=st.sampled_from([3, 8, 8]))
@@ -145,6 +148,23 @@ class LimitedMachine(GatewayMachine):
         for seconds in (9, 15):  # while its breaker is open, if it is, and right after
             self.all_work(seconds)
 
+    @precondition(lambda self: len(self.ids()) < MOST_JOBS - 1)
+    @rule(worker=any_worker)
+    def lose_track(self, worker: int) -> None:
+        """Answers are lost of runs that nobody finds again, and the jobs ask to be submitted once more."""
+        for who in "ab":
+            self.post("resubmit", A_DAY_S, who, at=LIMITED[:1], owner="bob", told=False, failover=False)
+        self.work(worker, 4, stands=True)
+        for one in self.unsold(LIMITED):
+            if one.call is not None and one.call.sent:
+                self.on.provider.buy(one.call)
+                self.run(self.on.let_go(one, Lost()))
+        self.all_work(3)
+        for one in self.on.waiting(LIST):
+            self.run(self.on.let_go(one, says(200, [])))
+        for seconds in (1, 300):
+            self.all_work(seconds)
+
     @precondition(lambda self: self.ids())
     @rule(seconds=st.sampled_from([1, 20, 40]))
     def all_work(self, seconds: int) -> None:
@@ -158,8 +178,10 @@ class LimitedMachine(GatewayMachine):
 
     def end(self) -> None:
         worker, place, status = self.last  # few games would come to the end of it otherwise
-        if status is None:
+        if status == 0:
             self.go_down(worker, place, 8)
+        elif status == 1:
+            self.lose_track(worker)
         else:
             self.turn_away(0, worker, place, status, "120")
         self.run(self.dust_settles())
