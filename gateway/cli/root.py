@@ -19,6 +19,8 @@ COMMANDS: Final = {
     "demo": "Run one job at each simulated provider, end to end.",
     "check": "Check settings, database, credentials and adapters.",
     "migrate": "Bring the database to this version's schema.",
+    "backup": "Copy the database into a file, also while it is served.",
+    "restore": "Put a backup in the database's place.",
     "keys": "Create, list, limit and revoke API keys.",
     "endpoints": "Make, list, test and recover webhook endpoints.",
     "plan": "Show where a job would go, and why nowhere else.",
