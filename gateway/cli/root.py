@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "migrate": "Bring the database to this version's schema.",
     "backup": "Copy the database into a file, also while it is served.",
     "restore": "Put a backup in the database's place.",
+    "top": "Watch a running gateway at the terminal.",
     "keys": "Create, list, limit and revoke API keys.",
     "endpoints": "Make, list, test and recover webhook endpoints.",
     "plan": "Show where a job would go, and why nowhere else.",
