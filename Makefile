@@ -45,7 +45,7 @@ storm: $(READY) ## 2,000 jobs on each engine while processes are killed; prints 
 lock: ## renew requirements.lock, and those of the image in deploy/ (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements.lock
-	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes -c requirements.lock \
+	uv pip compile pyproject.toml --extra otel --universal --python-version 3.11 --generate-hashes -c requirements.lock \
 		--no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet -o deploy/requirements.txt
 	echo hatchling | uv pip compile - --universal --python-version 3.11 --generate-hashes -c requirements.lock \
 		--no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet -o deploy/requirements-build.txt

@@ -371,6 +371,7 @@ class Record:
                 sealed_secret=after.sealed_webhook_secret,
                 body=msgspec.json.encode(event),
                 created_at_ms=now_ms,
+                traceparent=after.traceparent,
             )
             frozen += [first] if own else []
             frozen += [self._to_endpoint(first, endpoint) for endpoint in wanting]

@@ -51,6 +51,7 @@ jobs = Table(
     Column("estimated_micro_usd", BigInteger),
     Column("sealed_webhook_secret", Text),
     Column("room", Text, nullable=False),
+    Column("traceparent", String(55)),
     Column("request", Text, nullable=False),
     Column("metadata", Text, nullable=False),
     Column("state", Text, nullable=False),
@@ -263,6 +264,7 @@ deliveries = Table(
     Column("state", String(16), nullable=False),
     Column("finished_at_ms", BigInteger),
     Column("endpoint_id", String(40)),
+    Column("traceparent", String(55)),
     CheckConstraint("state IN ('pending','delivered','given_up')", name="state"),
     Index("uq_deliveries_job_id_sequence_endpoint_id", "job_id", "sequence", "endpoint_id", unique=True),
     # To the job's own receiver, of which there is one: nothing equals NULL in the index above.
