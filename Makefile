@@ -12,7 +12,7 @@ help: ## list the targets
 demo: $(READY) ## the main job, end to end, on real input (no account needed)
 	@$(BIN)/motion-gateway demo
 
-test: $(READY) ## every test
+test: $(READY) ## every test but those of make e2e
 	@$(BIN)/pytest
 
 e2e: $(READY) ## whole systems with tools of the machine's own; as root it installs what it lacks
@@ -45,9 +45,13 @@ bench: $(READY) ## ours against bare Litestar, and poll pacing against theory; p
 storm: $(READY) ## 2,000 jobs on each engine while processes are killed; prints what came of it (10 minutes)
 	@$(BIN)/python tests/faults/storm.py
 
-lock: ## renew requirements.lock (needs uv)
+lock: ## renew requirements.lock, and those of the image in deploy/ (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements.lock
+	uv pip compile pyproject.toml --extra otel --universal --python-version 3.11 --generate-hashes -c requirements.lock \
+		--no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet -o deploy/requirements.txt
+	echo hatchling | uv pip compile - --universal --python-version 3.11 --generate-hashes -c requirements.lock \
+		--no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet -o deploy/requirements-build.txt
 
 clean: ## remove what was built
 	rm -rf .venv demo-output dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -170,6 +170,8 @@ _HOLD_EXPIRED = (
 # Sorted by whoever asks: an ORDER BY makes SQLite read the whole table in that order instead.
 _HELD_IDS = select(jobs.c.id).where(jobs.c.finished_at_ms.is_(None), jobs.c.hold_until_ms.is_not(None))
 
+_UNFINISHED_IDS = select(jobs.c.id).where(jobs.c.finished_at_ms.is_(None))
+
 _HOUSE = update(jobs).where(jobs.c.id == bindparam("job_id")).values(room=bindparam("new_room"))
 _OWNER = select(jobs.c.owner).where(jobs.c.id == bindparam("job_id"))
 
@@ -288,6 +290,11 @@ def find_hold_expired(connection: Connection, *, now_ms: int, limit: int) -> lis
 def house(connection: Connection, job_id: str, room: str) -> None:
     """Note which accounts can run a job by these settings."""
     connection.execute(_HOUSE, {"job_id": job_id, "new_room": room})
+
+
+def find_unfinished(connection: Connection) -> list[str]:
+    """Return every job that has not ended, the oldest first."""
+    return sorted(connection.execute(_UNFINISHED_IDS).scalars())
 
 
 def find_held(connection: Connection) -> list[str]:

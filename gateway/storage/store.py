@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from secrets import token_hex
 
 from msgspec import Struct
 
@@ -88,6 +89,27 @@ def check_key(settings: Settings) -> None:
         _hold(settings, Sealer(given.reveal()), change=False)
     elif path is not None and key_file(path).exists():
         _hold(settings, Sealer(key_beside(path)), change=False)
+
+
+def check_key_of(settings: Settings, copy: Path) -> None:
+    """Hold the key of a SQLite file against a copy that is to take the file's place; changes nothing.
+
+    Args:
+        settings: name the file.
+        copy: of this version's schema.
+
+    Raises:
+        SettingsError: the secrets in the copy were sealed with another key, or the key cannot be read.
+        StorageUnavailable: the copy cannot be read just now.
+    """
+    path = Path(settings.database.removeprefix(SQLITE))
+    if settings.secret_key is not None:
+        sealer, key = Sealer(settings.secret_key.reveal()), "secret_key"
+    elif key_file(path).exists():
+        sealer, key = Sealer(key_beside(path)), str(key_file(path))
+    else:
+        sealer, key = Sealer(token_hex()), f"a new key, since there is no {key_file(path)},"
+    sqlite_file.hold_key_against(copy, sealer, key=key, change=False)
 
 
 def _hold(settings: Settings, sealer: Sealer, *, change: bool) -> None:
