@@ -1,6 +1,6 @@
 # Everything a newcomer needs: `make demo`, then `make test`. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types contracts openapi bench storm lock clean
+.PHONY: help demo test e2e check format lint types contracts openapi generated reference bench storm lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -15,7 +15,7 @@ demo: $(READY) ## the main job, end to end, on real input (no account needed)
 test: $(READY) ## every test
 	@$(BIN)/pytest
 
-check: $(READY) format lint types contracts openapi test ## format, lint, types, import contracts, API drift, tests
+check: $(READY) format lint types contracts openapi generated test ## format, lint, types, import contracts, drift, tests
 
 format: $(READY) ## fail on unformatted code
 	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
@@ -32,6 +32,12 @@ contracts: $(READY) ## who may import whom
 
 openapi: $(READY) ## fail when openapi/openapi.json is not what the code says
 	@$(BIN)/motion-gateway openapi --check
+
+generated: $(READY)
+	@$(BIN)/python deploy/generated.py --check
+
+reference: $(READY) ## write deploy/METRICS.md and the Grafana dashboard from the code
+	@$(BIN)/python deploy/generated.py
 
 bench: $(READY) ## ours against bare Litestar, and poll pacing against theory; prints ratios
 	@$(BIN)/python tests/bench/run.py

@@ -83,6 +83,7 @@ from gateway.worker.tools import Tools
 _log = get_logger("gateway.worker")
 
 MEASURE_S = 2.0
+STOCK_S = 15.0
 LEARN_S = 3.0
 CONNECTIONS = 256
 LOOKS_AT_ONCE = 8
@@ -168,7 +169,14 @@ class Gateway:
             models={model.name for spec in self._registry.specs for model in spec.models},
             routes={operation.path for operation in OPERATIONS},
         )
-        self.store = open_store(settings, on_commit=self._committed, clock=clock, serving=True)
+        self.store = open_store(
+            settings,
+            on_commit=self._committed,
+            on_refused=self.metrics.storage_refused.inc,
+            clock=clock,
+            serving=True,
+        )
+        self.metrics.watch_storage(lambda: self.store.database.trouble)
         database, sealer, clock = self.store.database, self.store.sealer, self.store.clock
         ids = self._ids = Ids(clock, random_bits)
         self._wakeup = Wakeup()
@@ -421,7 +429,12 @@ class Gateway:
         _log.info("worker.started", worker=self._name, lease_s=settings.lease_s)
         worker.start(
             [*lanes, deliveries],
-            [(settings.idle_s, sweep), (MEASURE_S, sweep.measure), (LEARN_S, self.run_times.renew)],
+            [
+                (settings.idle_s, sweep),
+                (MEASURE_S, sweep.measure),
+                (STOCK_S, sweep.take_stock),
+                (LEARN_S, self.run_times.renew),
+            ],
         )
         self._worker = worker
 
