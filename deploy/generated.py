@@ -10,10 +10,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from dashboard import board
 from reference import reference
 
 HERE: Final = Path(__file__).parent
-FILES: Final[Mapping[str, Callable[[], str]]] = {"METRICS.md": reference}
+FILES: Final[Mapping[str, Callable[[], str]]] = {
+    "METRICS.md": reference,
+    "grafana/motion-gateway.json": board,
+}
 
 
 def main(arguments: list[str]) -> int:
