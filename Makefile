@@ -12,8 +12,12 @@ help: ## list the targets
 demo: $(READY) ## the main job, end to end, on real input (no account needed)
 	@$(BIN)/motion-gateway demo
 
-test: $(READY) ## every test
+test: $(READY) ## every test but those of make e2e
 	@$(BIN)/pytest
+
+e2e: $(READY) ## a real Prometheus beside a serving gateway (installs Debian packages, as root)
+	@tests/e2e/install.sh
+	@$(BIN)/pytest -m e2e -n 0 tests/e2e
 
 check: $(READY) format lint types contracts openapi generated test ## format, lint, types, import contracts, drift, tests
 
