@@ -19,7 +19,7 @@ from gateway.api.endpoints import EndpointDesk, endpoint_routes
 from gateway.api.front import Front
 from gateway.api.jobs import JobDesk, job_routes
 from gateway.api.openapi import OPERATIONS, build_openapi
-from gateway.api.ops import OpsDesk, ops_routes
+from gateway.api.ops import OpsDesk, probe_routes, reader_routes
 from gateway.api.plans import plan_routes
 from gateway.api.providers import provider_routes
 from gateway.api.request_body import BodyLimits
@@ -289,15 +289,32 @@ class Gateway:
 
         return self._healths.conditions(run_s)
 
-    def _build_api(self) -> Front:
-        settings = self.settings
-        door = Doorkeeper(
+    def build_probes(self) -> Front:
+        """Return an ASGI application of nothing but health and metrics, for a process without the API."""
+        routes = probe_routes(self._ops_desk(self._doorkeeper()))
+        return build_api(routes, ids=Ids(self.store.clock, random.getrandbits), metrics=self.metrics)
+
+    def _ops_desk(self, door: Doorkeeper) -> OpsDesk:
+        return OpsDesk(
+            door=door,
+            metrics=self.metrics,
+            metrics_open=self.settings.metrics.open,
+            ready=self._readiness,
+            openapi=build_openapi(),
+        )
+
+    def _doorkeeper(self) -> Doorkeeper:
+        return Doorkeeper(
             self.keys,
-            required=settings.auth.required,
+            required=self.settings.auth.required,
             throttle=self._throttle,
             on_denied=self.metrics.rate_limited,
             spread=self._spread,
         )
+
+    def _build_api(self) -> Front:
+        settings = self.settings
+        door = self._doorkeeper()
         body = BodyLimits(max_bytes=settings.server.body_max_bytes, timeout_s=settings.server.body_timeout_s)
         cursor_key = hashlib.sha256(b"cursors\0" + self.store.secret.encode()).digest()
         desk = JobDesk(
@@ -316,13 +333,7 @@ class Gateway:
                 spread=self._spread,
             ),
         )
-        ops = OpsDesk(
-            door=door,
-            metrics=self.metrics,
-            metrics_open=settings.metrics.open,
-            ready=self._readiness,
-            openapi=build_openapi(),
-        )
+        ops = self._ops_desk(door)
         routes: list[Routes] = [
             job_routes(desk),
             plan_routes(desk, self._planner, self._ids, self._renew),
@@ -342,7 +353,8 @@ class Gateway:
             ),
             *delivery_routes(self._deliveries, door, cursor_key),
             usage_routes(Usage(self.store.database, self.store.clock), door),
-            *ops_routes(ops),
+            *probe_routes(ops),
+            *reader_routes(ops),
         ]
         # A request's id guards nothing, so its randomness need not come from the operating system.
         return build_api(routes, ids=Ids(self.store.clock, random.getrandbits), metrics=self.metrics)
