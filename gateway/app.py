@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import random
@@ -67,6 +68,7 @@ from gateway.settings import Settings
 from gateway.settings.rates import parse_rate
 from gateway.storage.store import lock_store, open_store
 from gateway.telemetry import Metrics, Redactor, get_logger
+from gateway.telemetry.tracing import Tracing, Untraced
 from gateway.upstream.accounts import Accounts, accounts_of
 from gateway.upstream.calls import Calls
 from gateway.upstream.client import Client
@@ -116,6 +118,22 @@ def media_policy(settings: Settings) -> DialPolicy:
         raise SettingsError(f"setting media.{error}") from error
 
 
+def tracing_of(settings: Settings) -> Tracing:
+    """Return what makes spans.
+
+    Raises:
+        SettingsError: the extra that sends them is not installed.
+    """
+    if not settings.tracing.enabled:
+        return Untraced()
+    try:
+        from gateway.telemetry.otel import OtelTracing  # noqa: PLC0415 - it is an extra
+    except ImportError as error:
+        reason = f"setting tracing.enabled needs what is not installed ({error.name})"
+        raise SettingsError(f"{reason}; install it: pip install 'motion-gateway[otel]'") from error
+    return OtelTracing(version=version("motion-gateway"))
+
+
 def open_upstream() -> GuardedTransport:
     """Return what providers are dialled with; base URLs are the operator's own, so nothing is refused."""
     return GuardedTransport(None, deadline_s=60.0, limit=CONNECTIONS)
@@ -131,6 +149,7 @@ class Gateway:
         clock: the database's time, but for tests.
         spread: random numbers from 0 to 1, for jitter.
         random_bits: for identifiers.
+        tracing: makes spans; None: as the settings say.
 
     Raises:
         SchemaRefused: the database cannot be served, or another process serves it.
@@ -147,8 +166,10 @@ class Gateway:
         clock: Clock | None = None,
         spread: Callable[[], float] = random.random,
         random_bits: Callable[[int], int] = secrets.randbits,
+        tracing: Tracing | None = None,
     ) -> None:
         self.settings = settings
+        self._tracing = tracing or tracing_of(settings)
         self._registry = registry
         self._works = works
         self._lock = lock_store(settings)
@@ -244,6 +265,7 @@ class Gateway:
             redactor.text,
             self.metrics.provider_request,
             callback_of=callback_keys.callback_of,
+            tracing=self._tracing,
         )
         self.calls = calls
         self._holds = Holds(database, record, clock, accounts=self.accounts, calls=calls)
@@ -270,6 +292,7 @@ class Gateway:
             metrics=self.metrics,
             run_times=self.run_times,
             spread=spread,
+            tracing=self._tracing,
         )
         self._worker: Worker | None = None
         self._stopping = False
@@ -332,6 +355,7 @@ class Gateway:
                 clock=self.store.clock,
                 spread=self._spread,
             ),
+            tracing=self._tracing,
         )
         ops = self._ops_desk(door)
         routes: list[Routes] = [
@@ -398,7 +422,9 @@ class Gateway:
         }
 
         async def carry_out(task: JobTask) -> None:
-            await steps[task.claim.kind](task)
+            about = {"motion_gateway.job_id": task.job.id}
+            with self._tracing.span(task.claim.kind, "internal", about, parent=task.job.traceparent):
+                await steps[task.claim.kind](task)
 
         # Lanes of their own: neither creates that hang nor a thousand looks for lost submissions keep the
         # results of paid work waiting.
@@ -472,6 +498,7 @@ class Gateway:
         await self._sender.aclose()
         await self.store.database.close()
         self._unlock()
+        await asyncio.to_thread(self._tracing.close)  # last, since it may wait for whoever takes spans
 
     async def _readiness(self) -> str | None:
         if self._stopping:  # also where there is no worker

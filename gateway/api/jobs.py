@@ -10,6 +10,7 @@ import msgspec
 from litestar import Router, get, post
 from litestar.handlers import BaseRouteHandler
 from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
 from gateway.api import paging
 from gateway.api.auth import Doorkeeper
@@ -31,6 +32,7 @@ from gateway.service.jobs import Jobs, not_found
 from gateway.service.keys import Principal, Scope
 from gateway.service.watch import Kind, Watch
 from gateway.storage.jobs import JobFilter
+from gateway.telemetry.tracing import HEADER, Tracing, parse_traceparent
 from providers.contract.status import JobStatus
 
 _decoder = msgspec.json.Decoder(CreateJob)
@@ -60,6 +62,7 @@ class JobDesk(Struct, frozen=True, kw_only=True):
     cursor_key: bytes
     watch: Watch
     streams: StreamDesk
+    tracing: Tracing
 
 
 def job_routes(desk: JobDesk) -> Router:
@@ -80,14 +83,15 @@ def job_routes(desk: JobDesk) -> Router:
             webhook_secret=meant.webhook_secret,
             idempotency_key=key,
             fingerprint=fingerprint(body),
+            traceparent=parse_traceparent(header_values(request, HEADER.encode())),
         )
         within_s = wait_s(header_values(request, b"prefer"))
         if within_s is None:
-            accepted = await desk.intake.accept(new)
+            accepted = await _accept(desk, new)
             return _accepted(accepted, await _as_accepted(desk, accepted, principal))
         # Its place before its job: who is told that there is none has stored nothing.
         with desk.watch.place(Kind.WAIT, principal.owner) as watcher:
-            accepted = await desk.intake.accept(new)
+            accepted = await _accept(desk, new)
             shown = await _as_accepted(desk, accepted, principal)
             job = await waited(request, desk.watch, desk.jobs, watcher, shown, within_s=within_s)
             applied = job.status.terminal or not desk.watch.stopping
@@ -154,6 +158,15 @@ def job_routes(desk: JobDesk) -> Router:
 
     handlers: list[BaseRouteHandler] = [create, read, page, cancel, timeline, events, resolve]
     return Router("/v1/jobs", route_handlers=handlers)
+
+
+async def _accept(desk: JobDesk, new: NewJob) -> Accepted:
+    """Store a job, as the first span of its trace or the next of its caller's."""
+    about = {"motion_gateway.model": new.request.model}
+    with desk.tracing.span("POST /v1/jobs", "server", about, parent=new.traceparent) as span:
+        accepted = await desk.intake.accept(replace(new, traceparent=span.context))
+        span.note({"motion_gateway.job_id": accepted.job_id, "motion_gateway.replayed": accepted.job is None})
+        return accepted
 
 
 async def read_job(request: AnyRequest, desk: JobDesk, principal: Principal) -> tuple[bytes, Meant]:

@@ -26,7 +26,6 @@ MAX_CURSOR = 256
 _FIRST_YEAR, _LAST_YEAR = 1970, 2199
 _TAG_BYTES = 16
 _MAX_PROBLEMS = 16
-_PLACE_BYTES = 8
 
 #: Turns a parameter's text into its value; ValueError's text is shown to the caller.
 Parser = Callable[[str], Any]
@@ -134,18 +133,6 @@ def one_of(words: Collection[str]) -> Parser:
     return parse
 
 
-def some_of(words: Collection[str]) -> Parser:
-    """Return a parser that takes a comma-separated list of these words, each once, as a sorted tuple."""
-
-    def parse(text: str) -> tuple[str, ...]:
-        given = text.split(",")
-        if not set(given) <= set(words) or len(set(given)) != len(given):
-            raise ValueError("expected a comma-separated list, each at most once, of: " + ", ".join(words))
-        return tuple(sorted(given))
-
-    return parse
-
-
 def parse_cursor_text(text: str) -> str:
     """Pass a cursor on as it came: `decode_cursor` judges it once the filters beside it are known."""
     return text
@@ -165,28 +152,20 @@ def check_order(query: Mapping[str, Any], earlier: str, later: str) -> None:
         raise _refuse({earlier: f"lies after {later}"})
 
 
-class Cursor(Struct, frozen=True):
-    """Where a page ended: the last job on it, by its creation (milliseconds since 1970) and id."""
-
-    created_at_ms: int
-    job_id: str
-
-
-def encode_cursor(created_at_ms: int, job_id: str, scope: str, *, key: bytes) -> str:
+def encode_cursor(last_id: str, scope: str, *, key: bytes) -> str:
     """Return an opaque text from which `decode_cursor` gets the place back, given the same scope and key.
 
     Args:
-        created_at_ms: when the page's last job was created, milliseconds since 1970.
-        job_id: that job, ASCII.
+        last_id: of the last thing on the page, ASCII; ids sort by creation, so it says where the page ended.
         scope: the owner and every filter of the list, in a form in which no two are alike.
         key: secret bytes, the same on all replicas.
     """
-    place = created_at_ms.to_bytes(_PLACE_BYTES, "big", signed=True) + job_id.encode("ascii")
+    place = last_id.encode("ascii")
     return base64.urlsafe_b64encode(_tag(place, scope, key) + place).rstrip(b"=").decode("ascii")
 
 
-def decode_cursor(text: str, scope: str, *, key: bytes) -> Cursor:
-    """Return the place that `encode_cursor` put into a cursor.
+def decode_cursor(text: str, scope: str, *, key: bytes) -> str:
+    """Return the id that `encode_cursor` put into a cursor.
 
     Raises:
         Refusal: `invalid-cursor`, it is not exactly what was given out under this scope and key.
@@ -200,8 +179,7 @@ def decode_cursor(text: str, scope: str, *, key: bytes) -> Cursor:
         # Unused bits in the last character would let several texts stand for the same bytes.
         exact = base64.urlsafe_b64encode(raw).rstrip(b"=") == text.encode("ascii")
         if exact and hmac.compare_digest(tag, _tag(place, scope, key)):
-            created_at_ms = int.from_bytes(place[:_PLACE_BYTES], "big", signed=True)
-            return Cursor(created_at_ms, place[_PLACE_BYTES:].decode("ascii"))
+            return place.decode("ascii")
     raise Refusal("invalid-cursor", "The cursor was not given out for this list with these filters.")
 
 
@@ -245,7 +223,7 @@ def place_of(query: Mapping[str, Any], scope: str, *, key: bytes) -> Place:
     Raises:
         Refusal: `invalid-cursor`.
     """
-    before = decode_cursor(query["cursor"], scope, key=key).job_id if "cursor" in query else None
+    before = decode_cursor(query["cursor"], scope, key=key) if "cursor" in query else None
     return Place(scope, before, query.get("limit", DEFAULT_LIMIT))
 
 
@@ -260,13 +238,12 @@ def cut_page(found: Sequence[T], asked: Place, *, key: bytes) -> tuple[list[T], 
     shown = list(found[: asked.limit])
     if len(found) <= asked.limit:
         return shown, None
-    # Ids sort by creation, so the id alone says where the page ended.
-    return shown, encode_cursor(0, shown[-1].id, asked.scope, key=key)
+    return shown, encode_cursor(shown[-1].id, asked.scope, key=key)
 
 
 def _tag(place: bytes, scope: str, key: bytes) -> bytes:
     # The place's length comes first, so that no byte can move between place and scope.
-    message = b"cursor/1 %d " % len(place) + place + scope.encode("utf-8", "surrogatepass")
+    message = b"cursor/2 %d " % len(place) + place + scope.encode("utf-8", "surrogatepass")
     return hmac.digest(key, message, "sha256")[:_TAG_BYTES]
 
 

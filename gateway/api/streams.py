@@ -32,6 +32,8 @@ _log = get_logger("gateway.http")
 EVENT_STREAM: Final = "text/event-stream"
 HEARTBEAT_S: Final = 15.0
 """Longest silence: a proxy in between takes a longer one for a dead connection."""
+KEY_S: Final = 5.0
+"""How often the key is looked at, however much there is to tell; what is known of it may be as old again."""
 PATIENCE_S: Final = 30.0
 """How long a client may not read although something is to be sent."""
 RETRY_MS: Final = 2000
@@ -99,6 +101,7 @@ class EventStream(ASGIResponse):
         self._wish = wish
         self._after = wish.after or 0
         self._progress: float | None = None
+        self._key_due_s = desk.clock.monotonic_s() + KEY_S
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Send it, to the job's end.
@@ -166,21 +169,28 @@ class EventStream(ASGIResponse):
         desk = self._desk
         heartbeat_s = desk.clock.monotonic_s() + HEARTBEAT_S
         while True:
-            await watcher.woken(by_s=heartbeat_s)
+            await watcher.woken(by_s=min(heartbeat_s, self._key_due_s))
             if watcher.gone:
                 return "", None
             if desk.watch.stopping:
                 return "the gateway is stopping", None
+            if not await self._key_is_good():
+                return "the key is no longer good", None
             if watcher.news:
                 watcher.news = False
                 story = await self._look(send, watcher)
                 if story is not None:
                     return "", story
             if desk.clock.monotonic_s() >= heartbeat_s:
-                if not await self._wish.still_good():
-                    return "the key is no longer good", None
                 await _put(send, _HEARTBEAT)
                 heartbeat_s = desk.clock.monotonic_s() + HEARTBEAT_S
+
+    async def _key_is_good(self) -> bool:
+        now_s = self._desk.clock.monotonic_s()
+        if now_s < self._key_due_s:
+            return True
+        self._key_due_s = now_s + KEY_S
+        return await self._wish.still_good()
 
     async def _look(self, send: Send, watcher: Watcher) -> Story | None:
         """Return what there is to tell; progress alone is sent without asking for more."""

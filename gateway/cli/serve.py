@@ -16,6 +16,7 @@ from gateway.app import Gateway
 from gateway.cli.banner import announce
 from gateway.cli.built_in import simulated, why_no_simulator
 from gateway.cli.configured import load_settings, settings_options
+from gateway.cli.open_files import fit, raise_limit
 from gateway.cli.running import Running, claim_port, start, stop_signal
 from gateway.clock import SystemClock
 from gateway.errors import SettingsError
@@ -73,6 +74,7 @@ async def _serve(settings: Settings, registry: Registry, *, works: bool) -> None
         settings = await _with_provider(settings, registry, stack, works=works)
         # After the simulator's keys were made, so that they are taken out of the logs as well.
         configure(settings.logs.format, settings.logs.level, Redactor(settings.secrets()), sys.stderr)
+        settings = fit(settings, raise_limit())
         # The port first: a start that is refused for it leaves no database behind.
         listener = claim_port(settings.server.host, settings.server.port)
         stack.callback(listener.close)

@@ -13,6 +13,7 @@ from gateway.api.server import build_server
 from gateway.app import Gateway
 from gateway.cli.banner import announce
 from gateway.cli.configured import load_settings, settings_options
+from gateway.cli.open_files import raise_limit
 from gateway.cli.running import claim_port, start, stop_signal
 from gateway.errors import SettingsError
 from gateway.registry import Registry, load_adapters
@@ -40,6 +41,7 @@ def command(database: str | None, config: Path | None) -> None:
     if not settings.enabled_providers:
         variables = ", ".join(spec.key_env for spec in registry.specs)
         raise SettingsError(f"no provider is configured: set at least one of {variables}")
+    raise_limit()
     uvloop.run(_work(settings, registry))
 
 

@@ -115,6 +115,8 @@ class Job(Struct, frozen=True, kw_only=True):
     """The secret given with the job; None means its owner's."""
     room: str = ""
     """Which accounts can run it, as `routing.queue.room_of` writes it: where it waits for its turn."""
+    traceparent: str | None = None
+    """The trace it belongs to, as W3C's header writes it; None where there is none."""
 
     @property
     def rank(self) -> int:

@@ -9,7 +9,7 @@ Sources: IANA's IPv4 and IPv6 special-purpose address registries, Microsoft Anti
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 import msgspec
 
@@ -49,7 +49,10 @@ _METADATA = (
     "100.100.100.200/32",  # Alibaba Cloud; inside 100.64.0.0/10, which operators like to allow
     "168.63.129.16/32",  # Azure
     "169.254.0.0/16",  # AWS, Google, Azure, Oracle and others
+    "192.0.0.192/32",  # Oracle Cloud Classic
+    "fd00:42::42/128",  # Scaleway
     "fd00:ec2::/32",  # AWS
+    "fd20:ce::254/128",  # Google
 )
 
 DENIED: tuple[tuple[Network, str], ...] = tuple(
@@ -57,8 +60,13 @@ DENIED: tuple[tuple[Network, str], ...] = tuple(
 )
 METADATA: tuple[Network, ...] = tuple(ip_network(network) for network in _METADATA)
 GLOBAL_IPV6 = IPv6Network("2000::/3")
-_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052
-_COMPATIBLE = IPv6Network("::/96")  # RFC 4291 2.5.5.1, deprecated
+_BEFORE_IPV4 = (  # whose last 32 bits are an IPv4 address
+    IPv6Network("64:ff9b::/96"),  # NAT64, RFC 6052
+    IPv6Network("64:ff9b:1::/48"),  # NAT64 of one's own, RFC 8215; its usual prefixes are of 96 bits
+    IPv6Network("::ffff:0:0:0/96"),  # SIIT, RFC 2765
+    IPv6Network("::/96"),  # RFC 4291 2.5.5.1, deprecated
+)
+_NAT64_OF_48 = IPv6Network("64:ff9b:1::/48")
 
 
 def unmap(address: Address) -> Address:
@@ -82,15 +90,21 @@ def denied_because(address: Address) -> str | None:
 
 
 def is_metadata(address: Address) -> bool:
-    """Whether a cloud's metadata service answers there, also when reached through NAT64 or 6to4."""
+    """Whether a cloud's metadata service answers there, also when reached through a translator or tunnel."""
     address = unmap(address)
-    candidates = [address]
-    if not isinstance(address, IPv4Address):
-        if address.sixtofour is not None:
-            candidates.append(address.sixtofour)
-        if address in _NAT64 or address in _COMPATIBLE:
-            candidates.append(IPv4Address(int(address) & 0xFFFF_FFFF))
+    candidates = [address, *([] if isinstance(address, IPv4Address) else _inside(address))]
     return any(candidate in network for candidate in candidates for network in METADATA)
+
+
+def _inside(address: IPv6Address) -> list[IPv4Address]:
+    """Every IPv4 address that a translator or tunnel may take this one for."""
+    found = [one for one in (address.sixtofour, *(address.teredo or ())) if one is not None]
+    bits = int(address)
+    if any(address in network for network in _BEFORE_IPV4):
+        found.append(IPv4Address(bits & 0xFFFF_FFFF))
+    if address in _NAT64_OF_48:  # RFC 6052 2.2: bits 48 to 63, then 72 to 87, around an octet of zeros
+        found.append(IPv4Address((bits >> 64 & 0xFFFF) << 16 | bits >> 40 & 0xFFFF))
+    return found
 
 
 class DialPolicy(msgspec.Struct, frozen=True):

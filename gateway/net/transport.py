@@ -154,7 +154,9 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             if url.scheme == "http" and not self._policy.allow_http:
                 raise DialRefused("plain http is not allowed")
             _check_host(host, self._policy)
-        return yarl.URL(str(url.copy_with(userinfo=b"", fragment=None)), encoded=True)
+        if url.userinfo or "#" in str(url):
+            url = url.copy_with(userinfo=b"", fragment=None)
+        return yarl.URL(str(url), encoded=True)
 
 
 def _check_host(host: str, policy: DialPolicy) -> None:

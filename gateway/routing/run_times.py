@@ -11,7 +11,6 @@ Only successes teach: a failure ends early, often at once, and says nothing of h
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 
 from msgspec import Struct
 
@@ -27,7 +26,6 @@ ODD = 3.0
 _PRIOR_RUNS, _PRIOR_SPREAD = 2.0, 0.5
 _NARROWEST, _WIDEST = 0.1, 2.0
 _TAIL, _TAIL_FACTOR, _TAIL_SPREAD = 0.05, 2.0, 0.5
-_NORMAL = NormalDist()
 _SQRT2, _SQRT_TAU = math.sqrt(2.0), math.sqrt(math.tau)
 
 
@@ -121,11 +119,6 @@ def learn(learned: Learned, *, after_s: float, by_s: float) -> Learned:
     delta = value - learned.mean
     mean = learned.mean + delta / n if before else value
     return Learned(n=n, mean=mean, m2=learned.m2 * kept + delta * (value - mean) if before else 0.0)
-
-
-def quantile(learned: Learned, part: float) -> float:
-    """Return the run time that `part` of the runs do not exceed, seconds; `part` lies between 0 and 1."""
-    return math.exp(learned.mean + learned.spread * _NORMAL.inv_cdf(part))
 
 
 def hazard(learned: Learned, age_s: float) -> float:

@@ -56,6 +56,8 @@ class NewJob(Struct, frozen=True, kw_only=True):
     """In clear; sealed before it is stored."""
     idempotency_key: str | None
     fingerprint: str
+    traceparent: str | None = None
+    """The trace it belongs to."""
 
 
 class Accepted(Struct, frozen=True):
@@ -169,6 +171,7 @@ class Intake:
             estimated_micro_usd=first.estimated_micro_usd,
             simulated=first.simulated,
             room=room_of([one.place for one in planned.candidates]),
+            traceparent=new.traceparent,
             sealed_webhook_secret=None if secret is None else self._sealer.seal(secret, bound_to=job_id),
         )
         key, fingerprint = new.idempotency_key, new.fingerprint

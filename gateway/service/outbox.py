@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 from sqlalchemy import Connection
@@ -13,6 +13,7 @@ from gateway.storage import deliveries as delivery_rows
 from gateway.storage import endpoints as endpoint_rows
 from gateway.storage import keys as key_rows
 from gateway.storage import tasks as task_rows
+from gateway.storage.batching import Batched
 from gateway.storage.deliveries import Delivery, DeliveryAttempt
 from gateway.storage.endpoints import Endpoint, Reason
 from gateway.storage.tasks import Claim, Due
@@ -20,6 +21,8 @@ from gateway.webhooks.endurance import disabled_for
 from gateway.webhooks.outcome import Outcome
 
 DELIVERY_KINDS = (TaskKind.DELIVER,)
+LOGGED_AT_ONCE = 256
+"""More tries than can end while a transaction is under way, so that none waits for a second one."""
 
 
 class DeliveryTask(Struct, frozen=True):
@@ -39,6 +42,16 @@ class Kept(Struct, frozen=True):
     held: bool
     """False when the lease was lost, and nothing was written."""
     disabled: Reason | None = None
+
+
+class _Result(Struct, frozen=True, kw_only=True):
+    """What came of one claimed delivery; see `Outbox.delivered`."""
+
+    claim: Claim
+    tried: DeliveryAttempt
+    state: str | None
+    due: Due | None
+    endpoint_id: str | None
 
 
 RoomOf = Callable[[str, int], int]
@@ -62,6 +75,7 @@ class Outbox:
         self._leases = leases
         self._database = leases.database
         self._clock = leases.clock
+        self._log = Batched(self._log_batch, limit=LOGGED_AT_ONCE)
 
     async def claim(self, limit: int, room: RoomOf = _endless) -> list[DeliveryTask]:
         """Lease due deliveries, the longest due lane first.
@@ -98,7 +112,7 @@ class Outbox:
                 endpoint = endpoints.get(row.endpoint_id or "")
                 if row.endpoint_id is not None and (endpoint is None or not endpoint.enabled):
                     task_rows.finish(connection, claim)
-                    delivery_rows.settle(connection, row.id, state="given_up", at_ms=now_ms)
+                    delivery_rows.settle(connection, [(row.id, "given_up", now_ms)])
                     continue
                 secret = secrets.get(row.owner)
                 tasks.append(DeliveryTask(claim, row, secret, endpoint, found[claim.subject]))
@@ -143,7 +157,8 @@ class Outbox:
     ) -> Kept:
         """Log a try, and settle the delivery or make it due again; its endpoint is judged by it.
 
-        May be said again after `OutcomeUnknown`: a try that is there is not stored twice.
+        Tries that end together share a transaction. May be said again after `OutcomeUnknown`: a try that is
+        there is not stored twice.
 
         Args:
             claim: the task.
@@ -152,24 +167,67 @@ class Outbox:
             due: when it is tried again; None when it is settled.
             endpoint_id: whose it is; None for a job's own receiver.
         """
+        return await self._log(
+            _Result(claim=claim, tried=tried, state=state, due=due, endpoint_id=endpoint_id)
+        )
 
-        def operation(connection: Connection) -> Kept:
-            closed = task_rows.finish(connection, claim) if due is None else task_rows.again(connection, due)
-            if not closed:  # by somebody else, unless this very result was stored and its answer lost
-                stands = delivery_rows.has_try(connection, tried)
-                return Kept(stands, _disabled_by(connection, endpoint_id, tried) if stands else None)
-            delivery_rows.add_try(connection, tried)
-            if state is not None:
-                delivery_rows.settle(connection, claim.subject, state=state, at_ms=tried.at_ms)
-            return Kept(True, _judge(connection, endpoint_id, tried))
-
-        return await self._database.write(operation)
+    async def _log_batch(self, batch: list[_Result]) -> list[Kept]:
+        return await self._database.write(lambda connection: _log_all(connection, batch))
 
 
-def _judge(connection: Connection, endpoint_id: str | None, tried: DeliveryAttempt) -> Reason | None:
+def _log_all(connection: Connection, batch: Sequence[_Result]) -> list[Kept]:
+    """Write what came of these tries, if their tasks are still held."""
+    held = task_rows.which_held(connection, TaskKind.DELIVER, [one.claim for one in batch])
+    kept = [one for one, ours in zip(batch, held, strict=True) if ours]
+    task_rows.finish_many(
+        connection, TaskKind.DELIVER, [one.claim.subject for one in kept if one.due is None]
+    )
+    for one in kept:
+        if one.due is not None:
+            task_rows.again(connection, one.due)
+    delivery_rows.add_tries(connection, [one.tried for one in kept])
+    delivery_rows.settle(
+        connection,
+        [(one.claim.subject, one.state, one.tried.at_ms) for one in kept if one.state is not None],
+    )
+    reasons = _judge_all(connection, kept)
+    # The others are somebody else's, unless these very results were stored and the answer lost.
+    lost = [one for one, ours in zip(batch, held, strict=True) if not ours]
+    stored = delivery_rows.load_tries(connection, [one.claim.subject for one in lost])
+    return [
+        Kept(True, reasons.get(one.claim.subject))
+        if ours
+        else Kept(True, _disabled_by(connection, one.endpoint_id, one.tried))
+        if one.tried in stored
+        else Kept(False)
+        for one, ours in zip(batch, held, strict=True)
+    ]
+
+
+def _judge_all(connection: Connection, kept: Sequence[_Result]) -> dict[str, Reason]:
+    """Judge endpoints by what they answered, one after the other in one order; why some are disabled by it.
+
+    Returns:
+        The reasons, by the delivery that was the last straw.
+    """
+    by_endpoint: dict[str, list[DeliveryAttempt]] = {}
+    for one in kept:
+        if one.endpoint_id is not None:
+            by_endpoint.setdefault(one.endpoint_id, []).append(one.tried)
+    reasons: dict[str, Reason] = {}
+    for endpoint_id, tries in sorted(by_endpoint.items()):
+        # Of successes in a row one says it all.
+        for first, tried in zip((None, *tries), tries, strict=False):
+            if first is not None and first.outcome == tried.outcome == Outcome.DELIVERED:
+                continue
+            reason = _judge(connection, endpoint_id, tried)
+            if reason is not None:
+                reasons[tried.delivery_id] = reason
+    return reasons
+
+
+def _judge(connection: Connection, endpoint_id: str, tried: DeliveryAttempt) -> Reason | None:
     """Note on an endpoint what a try says of it; why it is disabled by it, if it is."""
-    if endpoint_id is None:
-        return None
     if tried.outcome == Outcome.DELIVERED:
         endpoint_rows.well(connection, endpoint_id)
         return None

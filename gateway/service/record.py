@@ -126,8 +126,13 @@ class Record:
         self._unanswered: dict[tuple[TaskKind, str, int], Recorded] = {}
         """By claim: what may stand, since the answer to its commit was lost."""
 
-    async def transition(self, job_id: str, decide: Decide) -> Recorded:
-        """Change a job on somebody's wish.
+    async def transition(self, job_id: str, decide: Decide, *, also: Also | None = None) -> Recorded:
+        """Change a job on somebody's wish, or by what was found out for a task that another has taken.
+
+        Args:
+            job_id: the job.
+            decide: from the job as it stands to the step.
+            also: written in the same transaction.
 
         Raises:
             JobUnknown: there is no such job.
@@ -135,7 +140,7 @@ class Record:
         """
 
         def operation(connection: Connection) -> Recorded:
-            return self._apply(connection, _locked(connection, job_id), decide)
+            return self._apply(connection, _locked(connection, job_id), decide, also)
 
         return await self._insist(operation)
 
@@ -371,6 +376,7 @@ class Record:
                 sealed_secret=after.sealed_webhook_secret,
                 body=msgspec.json.encode(event),
                 created_at_ms=now_ms,
+                traceparent=after.traceparent,
             )
             frozen += [first] if own else []
             frozen += [self._to_endpoint(first, endpoint) for endpoint in wanting]

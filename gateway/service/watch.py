@@ -180,10 +180,15 @@ class Watch:
     def seen(self, watcher: Watcher, stamp: Stamp | None) -> None:
         """Hear how a watcher found its job by itself, before any look; None: it could not read it.
 
-        After that the next look that succeeds is news to it.
+        After that the next look that succeeds is news to it, and what anybody finds is news to the others.
         """
-        if watcher.topic is not None and (stamp is None or watcher.topic.stamp is None):
-            watcher.topic.stamp = stamp
+        topic = watcher.topic
+        if topic is None or (stamp is not None and topic.stamp is not None):
+            return
+        topic.stamp = stamp
+        if stamp is not None:
+            for other in topic.watchers - {watcher}:  # one of them may be why there was none
+                other.wake(news=True)
 
     async def ended(self, watcher: Watcher, *, within_s: float) -> bool:
         """Wait for a job to end; False when it did not in that time, or when waiting makes no sense."""

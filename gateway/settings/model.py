@@ -169,6 +169,15 @@ class Logs(Struct, frozen=True, kw_only=True):
     """The least important level that is written."""
 
 
+class Tracing(Struct, frozen=True, kw_only=True):
+    """Spans for OpenTelemetry."""
+
+    enabled: bool = False
+    """Send them by OTLP over HTTP; where to, how many and under which name is told by OpenTelemetry's own
+    variables (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER, OTEL_SERVICE_NAME). Needs the extra
+    `otel`."""
+
+
 class Account(Struct, frozen=True, kw_only=True):
     """One credential at a provider."""
 
@@ -236,6 +245,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     media: Media = Media()
     worker: Worker = Worker()
     logs: Logs = Logs()
+    tracing: Tracing = Tracing()
     providers: Mapping[str, Provider] = {}
     """By adapter name, for every adapter installed."""
 

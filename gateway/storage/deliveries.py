@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msgspec import Struct
+from msgspec.structs import asdict
 from sqlalchemy import Connection, bindparam, func, insert, literal_column, select, update
 
 from gateway.storage.tables import GIVEN_UP, deliveries, delivery_attempts
+from gateway.storage.upserts import if_absent
 
 
 class Delivery(Struct, frozen=True, kw_only=True):
@@ -34,6 +36,8 @@ class Delivery(Struct, frozen=True, kw_only=True):
     finished_at_ms: int | None = None
     endpoint_id: str | None = None
     """None: to the job's own receiver."""
+    traceparent: str | None = None
+    """The job's trace, which receivers are told."""
 
 
 OF_ENDPOINT = ""
@@ -71,7 +75,7 @@ _TRIES = (
     .where(delivery_attempts.c.delivery_id.in_(bindparam("ids", expanding=True)))
     .order_by(delivery_attempts.c.delivery_id, delivery_attempts.c.number)
 )
-_TRY = insert(delivery_attempts)
+_TRY = if_absent(delivery_attempts)
 _SETTLE = (
     update(deliveries)
     .where(deliveries.c.id == bindparam("delivery_id"))
@@ -178,21 +182,22 @@ def load_tries(connection: Connection, delivery_ids: Sequence[str]) -> list[Deli
     return [DeliveryAttempt(**row) for row in rows]
 
 
-def add_try(connection: Connection, attempt: DeliveryAttempt) -> None:
-    """Store a try, unless it is there: written again after a commit whose answer was lost."""
-    tried = load_tries(connection, [attempt.delivery_id])
-    if all(one.number != attempt.number for one in tried):
-        connection.execute(_TRY, {name: getattr(attempt, name) for name in DeliveryAttempt.__struct_fields__})
+def add_tries(connection: Connection, tries: Sequence[DeliveryAttempt]) -> None:
+    """Store tries but those that are there: written again after a commit whose answer was lost."""
+    if tries:
+        connection.execute(_TRY[connection.dialect.name], [asdict(one) for one in tries])
 
 
-def has_try(connection: Connection, attempt: DeliveryAttempt) -> bool:
-    """Whether this very try is stored."""
-    return attempt in load_tries(connection, [attempt.delivery_id])
-
-
-def settle(connection: Connection, delivery_id: str, *, state: str, at_ms: int) -> None:
-    """Mark it delivered or given up."""
-    connection.execute(_SETTLE, {"delivery_id": delivery_id, "new_state": state, "at_ms": at_ms})
+def settle(connection: Connection, settled: Sequence[tuple[str, str, int]]) -> None:
+    """Mark deliveries delivered or given up: (id, state, at_ms) each."""
+    if settled:
+        connection.execute(
+            _SETTLE,
+            [
+                {"delivery_id": delivery_id, "new_state": state, "at_ms": at_ms}
+                for delivery_id, state, at_ms in settled
+            ],
+        )
 
 
 def backlog(connection: Connection) -> Backlog:

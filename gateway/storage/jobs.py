@@ -100,6 +100,7 @@ def row_of(job: Job, *, idempotency_key: str | None, fingerprint: str) -> dict[s
         "estimated_micro_usd": job.estimated_micro_usd,
         "sealed_webhook_secret": job.sealed_webhook_secret,
         "room": job.room,
+        "traceparent": job.traceparent,
         "request": _encode(job.request).decode(),
         "metadata": _encode(job.metadata).decode(),
         **_changing(job),
@@ -330,6 +331,7 @@ def _decoded(row: RowMapping) -> Job:
         simulated=row["simulated"],
         sealed_webhook_secret=row["sealed_webhook_secret"],
         room=row["room"],
+        traceparent=row["traceparent"],
     )
 
 

@@ -51,8 +51,9 @@ jobs = Table(
     Column("estimated_micro_usd", BigInteger),
     Column("sealed_webhook_secret", Text),
     Column("room", Text, nullable=False),
-    # Of a success, the first of its outputs; empty where a version before 0012 stored it.
+    # Of a success, the first of its outputs; empty where a version before 0013 stored it.
     Column("outputs_expire_at_ms", BigInteger),
+    Column("traceparent", String(55)),
     Column("request", Text, nullable=False),
     Column("metadata", Text, nullable=False),
     Column("state", Text, nullable=False),
@@ -271,6 +272,7 @@ deliveries = Table(
     Column("state", String(16), nullable=False),
     Column("finished_at_ms", BigInteger),
     Column("endpoint_id", String(40)),
+    Column("traceparent", String(55)),
     CheckConstraint("state IN ('pending','delivered','given_up')", name="state"),
     Index("uq_deliveries_job_id_sequence_endpoint_id", "job_id", "sequence", "endpoint_id", unique=True),
     # To the job's own receiver, of which there is one: nothing equals NULL in the index above.

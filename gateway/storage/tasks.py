@@ -139,7 +139,14 @@ _HELD = and_(
     tasks.c.version == bindparam("seen"),
 )
 _CHECK = select(tasks.c.version).where(_HELD).with_for_update()
+_OF_KIND = and_(
+    tasks.c.kind == bindparam("of_kind"), tasks.c.subject.in_(bindparam("subjects", expanding=True))
+)
+_VERSIONS = (
+    select(tasks.c.subject, tasks.c.version).where(_OF_KIND).order_by(tasks.c.subject).with_for_update()
+)
 _FINISH = delete(tasks).where(_HELD)
+_FINISH_MANY = delete(tasks).where(_OF_KIND)
 # A question that was made due once more while it was asked: its answer may be older than the reason.
 _HURRIED = and_(
     tasks.c.kind.in_([TaskKind.POLL.value, TaskKind.RECONCILE.value]),
@@ -337,6 +344,22 @@ def still_held(connection: Connection, claim: Claim) -> bool:
     return connection.execute(_CHECK, _of(claim)).one_or_none() is not None
 
 
+def which_held(connection: Connection, kind: TaskKind, claims: Sequence[Claim]) -> list[bool]:
+    """Whether each of these tasks, all of one kind, is still held; it stays so until this transaction ends.
+
+    They are locked in the order of their subjects, as in `extend`: in two orders, two could deadlock.
+    """
+    asked = {"of_kind": kind.value, "subjects": [claim.subject for claim in claims]}
+    versions = {row.subject: row.version for row in connection.execute(_VERSIONS, asked)}
+    return [versions.get(claim.subject) == claim.version for claim in claims]
+
+
+def finish_many(connection: Connection, kind: TaskKind, subjects: Sequence[str]) -> None:
+    """Remove tasks of one kind that are known to be held."""
+    if subjects:
+        connection.execute(_FINISH_MANY, {"of_kind": kind.value, "subjects": list(subjects)})
+
+
 def finish(connection: Connection, claim: Claim) -> bool:
     """Remove a held task; False when it is no longer held."""
     return connection.execute(_FINISH, _of(claim)).rowcount == 1
@@ -371,7 +394,7 @@ def extend(connection: Connection, claims: Sequence[Claim], *, until_ms: int) ->
     """Lengthen leases; returns those that are no longer held."""
     return [
         held
-        for held in claims
+        for held in sorted(claims, key=lambda claim: (claim.kind, claim.subject))
         if connection.execute(_EXTEND, {**_of(held), "until_ms": until_ms}).rowcount != 1
     ]
 

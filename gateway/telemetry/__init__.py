@@ -1,7 +1,8 @@
 """What the running program says about itself, without saying too much.
 
-`logs` writes structured lines, `metrics` counts, `redaction` takes secrets out of both and of stored
-exchanges. Read `redaction` first: the other rooms use it wherever foreign text is kept.
+`logs` writes structured lines, `metrics` counts, `tracing` ties what belongs to one job together (`otel`
+sends it), `redaction` takes secrets out of logs and of stored exchanges. Read `redaction` first: the other
+rooms use it wherever foreign text is kept.
 
 Not here: the timeline of a job (`gateway.storage`), health (`gateway.api`), which secrets were loaded
 (`gateway.settings`; `app` hands their texts to `Redactor`).

@@ -13,6 +13,7 @@ from gateway.crash_points import Point, reach
 from gateway.jobs.job import Attempt
 from gateway.net import BeforeSend
 from gateway.telemetry import redact_exchange_body
+from gateway.telemetry.tracing import Tracing, Untraced
 from gateway.upstream import classify
 from gateway.upstream.accounts import UpstreamAccount
 from gateway.upstream.client import Client, Reply
@@ -115,6 +116,7 @@ class Calls:
         redact: takes secrets out of a text.
         on_call: counts.
         callback_of: gives each submission its callback.
+        tracing: makes a span of each.
     """
 
     def __init__(
@@ -125,7 +127,9 @@ class Calls:
         on_call: OnCall,
         *,
         callback_of: CallbackOf = no_callback,
+        tracing: Tracing | None = None,
     ) -> None:
+        self._tracing = tracing or Untraced()
         self._callback_of = callback_of
         self._client = client
         self._clock = clock
@@ -156,7 +160,7 @@ class Calls:
             reach(Point.SUBMIT_BEFORE_SEND)
 
         timeout_s = account.adapter.spec.submit_timeout_s
-        sent = await self._send(account, wire, attempt, timeout_s, before_send=last_check)
+        sent = await self._send("submit", account, wire, attempt, timeout_s, before_send=last_check)
         return self._called("submit", account, sent, classify.submission(account.adapter, sent.reply))
 
     async def poll(
@@ -165,7 +169,7 @@ class Calls:
         """Ask how an accepted attempt stands."""
         adapter = account.adapter
         wire = adapter.build_poll(_context(model, attempt))
-        sent = await self._send(account, wire, attempt, adapter.spec.poll_timeout_s)
+        sent = await self._send("poll", account, wire, attempt, adapter.spec.poll_timeout_s)
         outcome = classify.poll(adapter, sent.reply, allow_http=account.plain_http)
         return self._called("poll", account, sent, outcome)
 
@@ -184,7 +188,8 @@ class Calls:
         if adapter.build_cancel is None:
             return None
         wire = adapter.build_cancel(_context(model, attempt))
-        sent = await self._send(account, wire, attempt, adapter.spec.poll_timeout_s, before_send=before_send)
+        timeout_s = adapter.spec.poll_timeout_s
+        sent = await self._send("cancel", account, wire, attempt, timeout_s, before_send=before_send)
         return self._called("cancel", account, sent, classify.cancelling(adapter, sent.reply))
 
     async def reconcile(
@@ -205,7 +210,8 @@ class Calls:
             for _ in range(MOST_LOOKS):
                 if wire.paid:
                     return _doubtful(said, "the adapter's look asks for a paid request")
-                sent = await self._send(account, wire, attempt, adapter.spec.poll_timeout_s)
+                timeout_s = adapter.spec.poll_timeout_s
+                sent = await self._send("reconcile", account, wire, attempt, timeout_s)
                 called = self._called("reconcile", account, sent, classify.looked(adapter, sent.reply))
                 said.append(called.spoken)
                 if isinstance(called.outcome, classify.Trouble):
@@ -230,6 +236,7 @@ class Calls:
 
     async def _send(
         self,
+        operation: str,
         account: UpstreamAccount,
         wire: HttpRequest,
         attempt: Attempt,
@@ -238,9 +245,21 @@ class Calls:
         before_send: BeforeSend | None = None,
     ) -> _Sent:
         at_ms = self._clock.now_ms()
-        reply = await self._client.send(
-            account, wire, timeout_s=timeout_s, options=attempt.options, before_send=before_send
-        )
+        name = account.adapter.spec.name
+        about = {
+            "http.request.method": wire.method,
+            "motion_gateway.provider": name,
+            "motion_gateway.account": account.name,
+            "motion_gateway.attempt_id": attempt.id,
+        }
+        with self._tracing.span(f"{name} {operation}", "client", about) as span:
+            reply = await self._client.send(
+                account, wire, timeout_s=timeout_s, options=attempt.options, before_send=before_send
+            )
+            if reply.response is None:
+                span.failed("no answer")
+            else:
+                span.note({"http.response.status_code": reply.response.status})
         return _Sent(wire, reply, at_ms, self._callback_of(account.adapter, attempt.id))
 
     def _called(self, operation: str, account: UpstreamAccount, sent: _Sent, outcome: R) -> Called[R]:

@@ -15,6 +15,7 @@ from gateway.storage.deliveries import DeliveryAttempt
 from gateway.storage.sealing import Sealer
 from gateway.storage.tasks import Due
 from gateway.telemetry import get_logger
+from gateway.telemetry.tracing import HEADER
 from gateway.webhooks.lanes import lane_of
 from gateway.webhooks.outcome import Outcome, Sent
 from gateway.webhooks.retry import next_try
@@ -84,9 +85,13 @@ class Deliver:
         )
         # An endpoint's URL as it is now: whoever moves mends what was frozen before, too.
         url = delivery.url if task.endpoint is None else task.endpoint.url
-        sent = await self._sender.send(
-            url=url, headers=headers, body=delivery.body, lane=task.lane or lane_of(url)
-        )
+        about = {"motion_gateway.job_id": delivery.job_id, "motion_gateway.webhook_id": delivery.message_id}
+        with self._tools.tracing.span("webhook", "client", about, parent=delivery.traceparent) as span:
+            traced = {} if span.context is None else {HEADER: span.context}
+            sent = await self._sender.send(
+                url=url, headers=headers | traced, body=delivery.body, lane=task.lane or lane_of(url)
+            )
+            span.note({"motion_gateway.outcome": sent.outcome.value})
         self._in_hand.learn(task.lane, sent.outcome)
         if sent.outcome is not Outcome.BUSY:
             reach(Point.WEBHOOK_AFTER_SEND)

@@ -205,7 +205,7 @@ class Submit:
         try:
             await persist(lambda: record.result(task.claim, decide, also=also), keep_s=math.inf)
         except LeaseLost:
-            await persist(lambda: record.transition(task.job.id, withheld), keep_s=math.inf)
+            await persist(lambda: record.transition(task.job.id, withheld, also=also), keep_s=math.inf)
 
     def _attempt(self, task: JobTask, account: UpstreamAccount, candidate: Candidate) -> Attempt:
         return Attempt(
@@ -241,7 +241,8 @@ class Submit:
                 raise
             # Another worker took the task and declared the attempt unknown; here is proof that settles it.
             _log.error("submit.late", job_id=task.job.id, attempt_id=attempt.id, provider_ref=ref)
-            await keep(lambda: self._tools.record.transition(task.job.id, decide))
+            # What it says of the account holds for everybody, whoever has the task.
+            await keep(lambda: self._tools.record.transition(task.job.id, decide, also=also))
         reach(Point.SUBMIT_AFTER_COMMIT)
 
     def _noted(self, account: UpstreamAccount, outcome: Submission) -> Write | None:

@@ -22,6 +22,7 @@ from gateway.service.outbox import Outbox
 from gateway.service.record import Decide, Record
 from gateway.service.run_times import RunTimes
 from gateway.telemetry import Metrics, get_logger
+from gateway.telemetry.tracing import Tracing, Untraced
 from gateway.upstream.accounts import Accounts, UpstreamAccount
 from gateway.upstream.calls import Calls
 from gateway.upstream.classify import Cancelling, Poll
@@ -50,6 +51,7 @@ class Tools(Struct, frozen=True, kw_only=True):
     run_times: RunTimes
     spread: Callable[[], float]
     """A random number from 0 to 1."""
+    tracing: Tracing = Untraced()
 
 
 def _say_nothing() -> None:

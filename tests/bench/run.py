@@ -1,6 +1,6 @@
-"""Ours against bare Litestar: durable accept and read, 100,000 jobs stored. A fleet, and event streams.
+"""Ours against bare Litestar: durable accept and read, 100,000 jobs stored. A fleet, streams, and deliveries.
 
-    python tests/bench/run.py [requests|fleet|streams] ...
+    python tests/bench/run.py [requests|fleet|streams|deliveries] ...
 
 For requests the server is pinned to one core and the client to another; rounds alternate, so that a machine
 whose speed drifts shifts both. Absolute rates are of this machine; the ratios are the result.
@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import uvloop
+from deliveries import measure_deliveries
 from fleet import FLEET_JOBS, IN_FLIGHT, measure_fleet
 from load import drive
 from pacing import show as show_pacing
@@ -34,7 +35,7 @@ from streams import STREAMS, measure_streams
 
 HERE = Path(__file__).parent
 CONNECTIONS = (16, 64)
-WHAT = ("requests", "fleet", "streams")
+WHAT = ("requests", "fleet", "streams", "deliveries")
 BODY = (
     b'{"character":{"type":"image","url":"https://media.example.com/hero.png"},'
     b'"reference":{"type":"video","url":"https://media.example.com/act.mp4","duration_s":8.5},'
@@ -130,6 +131,8 @@ async def main() -> None:
         await measure_fleet(console, jobs=arguments.fleet_jobs, running=arguments.in_flight)
     if arguments.what in {None, "streams"}:
         await measure_streams(console, streams=arguments.streams)
+    if arguments.what in {None, "deliveries"}:
+        await measure_deliveries(console)
 
 
 async def compare_requests(console: Console, arguments: argparse.Namespace) -> None:

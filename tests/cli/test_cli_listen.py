@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from cli_command import CHARACTER, REFERENCE, Started, run, run_process, started
+from cli_command import CHARACTER, PATIENCE_S, REFERENCE, Started, run, run_process, started
 from rich.console import Console
 
 from gateway.cli.listen.desk import Heard, Verdict
@@ -38,7 +38,7 @@ class Listening:
 
     def _url(self) -> str:
         """It says where on stderr: stdout is for events."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while "Listening at " not in self._started.errors:
             assert self._started.process.poll() is None, self._started.errors
             assert time.monotonic() < deadline

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import socket
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 from cli_command import run, run_process, started
+
+from gateway.cli.open_files import ENOUGH
 
 URL, KEY = r"URL\s+(http://\S+)", r"API key\s+(mgk_\S+)"
 PROVIDER = {"RUNWAYML_API_SECRET": "not-a-real-key", "RUNWAYML_BASE_URL": "http://127.0.0.1:9"}
@@ -36,6 +39,19 @@ def test_a_signal_ends_it_well(tmp_path: Path, how: signal.Signals) -> None:
         serve.process.send_signal(how)
         assert serve.process.wait(timeout=10) == 0
     assert "Traceback" not in serve.errors
+
+
+def test_it_may_open_as_many_files_as_the_system_lets_it(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = min(512, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))  # which its child begins with
+    try:
+        with started(tmp_path, "serve", "--port", "0", **PROVIDER) as serve:
+            serve.find(URL)
+            raised, _ = resource.prlimit(serve.process.pid, resource.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert raised == (ENOUGH if hard == resource.RLIM_INFINITY else min(ENOUGH, hard))
 
 
 def test_it_makes_a_key_once(tmp_path: Path) -> None:

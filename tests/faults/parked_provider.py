@@ -32,11 +32,13 @@ class Run:
         body: what was submitted.
         at_ms: when it was bought.
         told: the status words that were shown of it.
+        stopped: whether the provider was asked to stop it, and did.
     """
 
     def __init__(self, ref: str, attempt_id: str, host: str, body: dict[str, Any], at_ms: int) -> None:
         self.ref, self.attempt_id, self.host, self.body, self.at_ms = ref, attempt_id, host, body, at_ms
         self.told: set[str] = set()
+        self.stopped = False
 
 
 class Lost:
@@ -133,16 +135,18 @@ class ParkedProvider(httpx.AsyncBaseTransport):
         return call.run
 
 
-def says(status: int, document: object = None) -> httpx.Response:
+def says(status: int, document: object = None, **headers: str) -> httpx.Response:
     """An answer."""
     body = b"<html>" if document is None else msgspec.json.encode(document)
-    return httpx.Response(status, stream=httpx.ByteStream(body))
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.Response(status, headers=fields, stream=httpx.ByteStream(body))
 
 
-def an_adapter_that_looks(cancel: CancelSpec | None) -> Adapter:
+def an_adapter_that_looks(cancel: CancelSpec | None, name: str = "acme", **changes: Any) -> Adapter:
     """The made-up adapter, with a list of runs to look for lost submissions in."""
     # Charged only for what succeeds, so that what fails may be tried elsewhere.
-    adapter = an_adapter(a_spec(cancel=cancel, billing=BillingSpec(failures_free=True, source=SOURCE)))
+    billing = BillingSpec(failures_free=True, source=SOURCE)
+    adapter = an_adapter(a_spec(name, cancel=cancel, billing=billing, **changes))
     return replace(adapter, reconcile=_look)
 
 

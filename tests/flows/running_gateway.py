@@ -21,6 +21,7 @@ from gateway.service.keys import CreatedKey, Scope
 from gateway.settings import load
 from gateway.simulator import FaultRule, FaultScript, SimulatorServer
 from gateway.simulator.samples import SAMPLE_HOST
+from gateway.telemetry.tracing import Tracing
 from providers.contract.adapter import Adapter
 
 Document = dict[str, Any]
@@ -256,6 +257,7 @@ async def open_gateway(
     scopes: Sequence[Scope] = (Scope.JOBS, Scope.METRICS),
     public: bool = False,
     works: bool = True,
+    tracing: Tracing | None = None,
 ) -> AsyncIterator[RunningGateway]:
     """Run a gateway on a free port with every simulated provider.
 
@@ -270,6 +272,7 @@ async def open_gateway(
         scopes: of the client's key.
         public: whether providers are told where to call it back.
         works: whether it carries out jobs.
+        tracing: makes spans.
     """
     urls = base_urls or {name: f"{simulator.url}/{name}" for name in PROVIDERS}
     chosen = {} if database is None else {"DATABASE": database}
@@ -279,7 +282,7 @@ async def open_gateway(
     environ = environment(folder, urls, **(chosen | dict(settings or {})))
     loaded = load(registry.specs, environ=environ, cwd=folder).settings
     # The shortest waits of every spread: what is random in life is never needed here.
-    gateway = Gateway(loaded, registry, clock=clock, spread=lambda: 0.0, works=works)
+    gateway = Gateway(loaded, registry, clock=clock, spread=lambda: 0.0, works=works, tracing=tracing)
     try:
         if works:
             await gateway.start_worker()

@@ -226,6 +226,29 @@ async def test_a_revoked_key_hears_no_more(start_gateway: StartGateway) -> None:
         assert [one.comment for one in await stream.rest()] == ["the key is no longer good"]
 
 
+async def test_a_revoked_key_hears_no_more_however_much_there_is_to_tell(start_gateway: StartGateway) -> None:
+    clock = JumpClock()
+    running = await start_gateway(clock=clock)
+    (job_id,) = await waiting_jobs(running, 1)
+    database = running.gateway.store.database
+    async with reading(running.client, job_id) as stream:
+        await stream.until("job.accepted")
+        assert await running.gateway.keys.revoke(running.key.id)
+        kinds: list[str] = []
+        for number in range(1, 9):
+            clock.jump(2.0)
+            moved = partial(job_rows.save_progress, values=[(job_id, number / 10)])
+            await database.write(moved)
+            sent = await stream.next()
+            assert sent is not None
+            if sent.comment is not None:
+                assert sent.comment == "the key is no longer good"
+                break
+            kinds.append(sent.type)
+    assert set(kinds) <= {"progress"}
+    assert 2.0 * len(kinds) <= 10
+
+
 async def test_nobody_has_more_streams_than_their_share_nor_all_more_than_there_are(
     start_gateway: StartGateway,
 ) -> None:

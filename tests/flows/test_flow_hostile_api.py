@@ -10,6 +10,7 @@ from refusals import BODY, authorization, judged, pointers, posting, refused, st
 from running_gateway import RunningGateway, asked, replaced
 
 from gateway.api.openapi import OPERATIONS
+from gateway.api.openapi.operation import Operation
 from gateway.api.problems import PROBLEMS
 from gateway.service.keys import Scope
 
@@ -69,6 +70,20 @@ async def test_two_keys_are_no_key(running: RunningGateway) -> None:
 async def test_only_json_is_read(running: RunningGateway, given: str | None) -> None:
     headers = {} if given is None else {"Content-Type": given}
     await refused(running, 415, "unsupported-media-type", headers=headers)
+
+
+@pytest.mark.parametrize(
+    "operation", [one for one in OPERATIONS if one.takes is not None], ids=lambda one: one.id
+)
+async def test_every_route_that_takes_a_body_takes_json_alone(
+    running: RunningGateway, operation: Operation
+) -> None:
+    path = re.sub(r"\{\w+\}", "unknown", operation.path)
+    async with running.another_client("tester", *Scope) as client:
+        reply = await client.request(
+            operation.method, path, content=b"{}", headers={"Content-Type": "text/plain"}
+        )
+        judged(reply, 415, "unsupported-media-type")
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
 from running_gateway import PROVIDERS, StartGateway, fault
 
 
-async def test_pages_are_newest_first_and_meet_at_their_cursors(start_gateway: StartGateway) -> None:
+@pytest.mark.parametrize(("count", "expected"), [(4, [2, 2]), (5, [2, 2, 1])])
+async def test_pages_are_newest_first_and_meet_at_their_cursors(
+    start_gateway: StartGateway, count: int, expected: list[int]
+) -> None:
     running = await start_gateway()
     await running.gateway.stop_worker()
-    made = [await running.accept(PROVIDERS[0]) for _ in range(5)]
+    made = [await running.accept(PROVIDERS[0]) for _ in range(count)]
     seen: list[str] = []
     cursor: str | None = None
     sizes = []
@@ -20,7 +24,7 @@ async def test_pages_are_newest_first_and_meet_at_their_cursors(start_gateway: S
         cursor = page["next_cursor"]
         if cursor is None:
             break
-    assert sizes == [2, 2, 1]
+    assert sizes == expected
     assert sorted(seen) == sorted(made)
     assert seen == sorted(seen, reverse=True)
 

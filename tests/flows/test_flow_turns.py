@@ -58,15 +58,18 @@ async def begun(running: RunningGateway, job_id: str) -> bool:
     return job_id in await started(running)
 
 
+LONG = {"PROVIDERS__EACHLABS__POLL_SCALE": "1"}
+"""Pauses as in life, which outlast a slow machine."""
+
+
 async def test_a_worker_whose_settings_lack_an_account_leaves_its_jobs_alone(
     tmp_path: Path, simulator_server: StartSimulator
 ) -> None:
     simulator = await simulator_server()
     others = {name: f"{simulator.url}/{name}" for name in PROVIDERS if name != "eachlabs"}
     with fresh_database() as database:
-        async with open_gateway(tmp_path, simulator, database=database) as running:
-            healths = running.gateway._healths
-            await healths.note(EACHLABS, Operation.SUBMIT, Outcome.UNFUNDED)
+        # Nobody else carries anything out.
+        async with open_gateway(tmp_path, simulator, database=database, works=False) as running:
             ids = [await running.accept("eachlabs") for _ in range(5)]
             old = tmp_path / "old"
             old.mkdir()
@@ -82,8 +85,8 @@ async def test_a_process_that_carries_out_nothing_plans_by_what_others_found_out
     simulator = await simulator_server()
     with fresh_database() as database:
         async with (
-            open_gateway(tmp_path, simulator, database=database, works=False) as serving,
-            open_gateway(tmp_path, simulator, database=database) as working,
+            open_gateway(tmp_path, simulator, database=database, settings=LONG, works=False) as serving,
+            open_gateway(tmp_path, simulator, database=database, settings=LONG) as working,
         ):
             await working.gateway._healths.note(EACHLABS, Operation.SUBMIT, Outcome.UNFUNDED)
 

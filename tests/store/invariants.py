@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,12 @@ def open_database(where: Path | str) -> Engine:
     """Open a database of either engine, to read it as it stands at one moment."""
     if isinstance(where, str) and where.startswith("postgresql"):
         return open_server(where).execution_options(isolation_level="REPEATABLE READ")
-    path = Path(where.removeprefix("sqlite:///")) if isinstance(where, str) else where
+    return _open_file(Path(where.removeprefix("sqlite:///")) if isinstance(where, str) else where)
+
+
+@lru_cache(maxsize=4)
+def _open_file(path: Path) -> Engine:
+    """Keep what was compiled for a file that is looked at again and again; no connection stays open."""
     return open_engine(path, begin="BEGIN")
 
 

@@ -42,6 +42,16 @@ async def test_owners_take_turns_however_many_one_has_waiting(stage: Stage) -> N
     assert "y" in await started(stage, 2)
 
 
+async def test_a_single_job_is_claimed_in_the_next_round_though_another_owner_has_a_thousand_waiting(
+    stage: Stage,
+) -> None:
+    await asyncio.gather(*(stage.accept(owner="x") for _ in range(1000)))
+    assert await started(stage, 64) == ["x"] * 64
+    await stage.accept(owner="y")
+    assert "y" in await started(stage, 2)
+    assert await started(stage, 1000) == ["x"] * (1000 - 64 - 1)
+
+
 async def test_who_never_waited_before_is_not_ahead_of_those_who_do(stage: Stage) -> None:
     for _ in range(20):
         await stage.accept(owner="x")

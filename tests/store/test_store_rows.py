@@ -278,11 +278,11 @@ async def test_tries_are_logged_and_the_backlog_shrinks(database: Database) -> N
     assert await database.read(deliveries.backlog) == Backlog(0, None)
     await write(database, deliveries.insert_many, [a_delivery(1), a_delivery(2)])
     assert await database.read(deliveries.backlog) == Backlog(2, NOW_MS + 1)
-    for number in (1, 2):
-        await write(database, deliveries.add_try, tried(number))
+    await write(database, deliveries.add_tries, [tried(1)])
+    await write(database, deliveries.add_tries, [tried(1), tried(2)])
     logged = await read(database, deliveries.load_tries, ["dlv_1", "dlv_2"])
     assert logged == [tried(1), tried(2)]
-    await write(database, deliveries.settle, "dlv_1", state="delivered", at_ms=NOW_MS + 9)
+    await write(database, deliveries.settle, [("dlv_1", "delivered", NOW_MS + 9)])
     assert await database.read(deliveries.backlog) == Backlog(1, NOW_MS + 2)
     found = await read(database, deliveries.load_many, ["dlv_1"])
     assert found["dlv_1"] == replace(a_delivery(1), state="delivered", finished_at_ms=NOW_MS + 9)

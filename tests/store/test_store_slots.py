@@ -112,8 +112,7 @@ async def test_y_starts_within_the_next_two_freed_slots_however_many_x_has_waiti
     stage: Stage, slots: int
 ) -> None:
     limited(stage, default=Limits(max_in_flight=slots))
-    for _ in range(100):
-        await stage.accept(owner="x")
+    await asyncio.gather(*(stage.accept(owner="x") for _ in range(1000)))
     running = [task.job.id for task in await start(stage)]
     for _ in range(20):
         freed, running = running[0], running[1:]

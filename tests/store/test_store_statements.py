@@ -162,6 +162,7 @@ def plans(connection: Connection, run: Run) -> list[str]:
         (lambda c: tasks.lanes(c, now_ms=NOW_MS, holder="h"), "ix_tasks_lane"),
         (lambda c: tasks.waiting_in(c, "lane", limit=9, now_ms=NOW_MS, holder="h"), "ix_tasks_lane"),
         (lambda c: tasks.due_of(c, ["dlv_1"]), "sqlite_autoindex_tasks_1"),
+        (lambda c: tasks.finish_many(c, TaskKind.DELIVER, ["dlv_1"]), "sqlite_autoindex_tasks_1"),
         (lambda c: jobs.owner_of(c, a_job(7).id), "sqlite_autoindex_jobs_1"),
         (lambda c: endpoints.load(c, "we_1", lock=True), "sqlite_autoindex_webhook_endpoints_1"),
         (lambda c: endpoints.load_many(c, ["we_1"]), "sqlite_autoindex_webhook_endpoints_1"),

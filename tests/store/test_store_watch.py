@@ -72,6 +72,18 @@ async def cancel(stage: Stage, job_id: str) -> None:
     await stage.record.transition(job_id, partial(transitions.cancel_requested, now_ms=NOW_MS + 5))
 
 
+async def test_what_one_finds_is_news_to_another_who_could_not_read_it(stage: Stage, watch: Watch) -> None:
+    job_id = await stage.accept()
+    with watch.place(Kind.STREAM, ALICE) as first, watch.place(Kind.STREAM, BOB) as second:
+        watch.follow(first, job_id, look=True)
+        await stamp_of(first, Stamp(1, None, ended=False))
+        first.news = False
+        watch.seen(first, None)  # storage was away when it asked
+        watch.follow(second, job_id, look=False)
+        watch.seen(second, Stamp(3, None, ended=True))
+        await stamp_of(first, Stamp(3, None, ended=True))
+
+
 async def test_a_change_that_nobody_tells_of_is_seen(stage: Stage, watch: Watch) -> None:
     job_id = await stage.accept()
     with watch.place(Kind.STREAM, ALICE) as watcher:

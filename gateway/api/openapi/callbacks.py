@@ -12,6 +12,7 @@ CALLBACKS = (
         id="takeCallback",
         summary="For providers: report the end of a run. It is asked for then, and nothing else is believed.",
         scope=None,
+        storage=True,
         answers=schemas.CallbackTaken,
         # The body is the provider's own, so that no Struct of ours takes it.
         refusals=(

@@ -29,6 +29,7 @@ JOBS = (
             "unknown-model",
             *RECEIVER,
             "idempotency-key-reused",
+            "job-unreadable",
             "no-provider",
             "spend-limit-reached",
             "temporary-reduced-capacity",

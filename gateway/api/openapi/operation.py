@@ -27,8 +27,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     """Further statuses that are no problem, with what each means; those but 204 have the same document."""
     refusals: tuple[str, ...] = ()
     """Slugs of the problems it can answer with, besides those of every route, of keys, bodies and storage."""
-    storage: bool = True
-    """Whether it can answer that the storage is away."""
+    storage: bool = False
+    """Whether it needs the storage although it asks for no key, which needs it, too."""
     parameters: tuple[Json, ...] = ()
     """In the query and the headers; those in the path are known by name."""
     headers: tuple[str, ...] = ()
@@ -47,4 +47,4 @@ class Operation(Struct, frozen=True, kw_only=True):
         """Its own, and what follows from a key, a body and a storage."""
         of_key = () if self.scope is None else AUTH
         of_body = () if self.takes is None else BODY
-        return *of_key, *of_body, *self.refusals, *(STORAGE if self.storage else ())
+        return *of_key, *of_body, *self.refusals, *(STORAGE if self.scope is not None or self.storage else ())

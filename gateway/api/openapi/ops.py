@@ -14,7 +14,6 @@ OPS = (
         summary="Whether the process answers.",
         scope=None,
         answers=schemas.HealthView,
-        storage=False,
     ),
     Operation(
         method="get",
@@ -24,7 +23,6 @@ OPS = (
         scope=None,
         answers=schemas.HealthView,
         or_status={503: "It cannot."},
-        storage=False,
     ),
     Operation(
         method="get",
@@ -33,7 +31,6 @@ OPS = (
         summary="Metrics in Prometheus's text format.",
         scope="metrics",
         answers="text/plain",
-        storage=False,
     ),
     Operation(
         method="get",
@@ -42,7 +39,6 @@ OPS = (
         summary="This document.",
         scope=None,
         answers=JSON,
-        storage=False,
     ),
     Operation(
         method="get",
@@ -51,7 +47,6 @@ OPS = (
         summary="This document, to be read.",
         scope=None,
         answers="text/html",
-        storage=False,
     ),
     Operation(
         method="get",
@@ -61,6 +56,5 @@ OPS = (
         scope=None,
         answers="text/html",
         refusals=("not-found",),
-        storage=False,
     ),
 )

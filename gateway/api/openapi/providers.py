@@ -12,6 +12,5 @@ PROVIDERS = (
         id="listProviders",
         summary="Providers, their models, and what each can be told.",
         answers=schemas.ProvidersView,
-        storage=False,
     ),
 )

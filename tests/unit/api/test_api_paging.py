@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.api.paging import (
-    Cursor,
     Parser,
     check_order,
     decode_cursor,
@@ -20,7 +19,6 @@ from gateway.api.paging import (
     parse_instant,
     parse_limit,
     parse_query,
-    some_of,
 )
 from gateway.errors import Refusal
 
@@ -31,7 +29,7 @@ ALLOWED: dict[str, Parser] = {
     "after": parse_instant,
     "before": parse_instant,
     "held": parse_flag,
-    "status": some_of(("queued", "running", "failed")),
+    "status": one_of(("queued", "running", "failed")),
     "policy": one_of(("cheapest", "fastest")),
     "cursor": parse_cursor_text,
 }
@@ -49,12 +47,12 @@ def test_no_query_is_no_parameters() -> None:
 
 
 def test_every_kind_of_parameter_is_read() -> None:
-    raw = b"limit=100&after=1970-01-01T00:00:01Z&held=true&status=running,queued&policy=cheapest&cursor=a-b_c"
+    raw = b"limit=100&after=1970-01-01T00:00:01Z&held=true&status=running&policy=cheapest&cursor=a-b_c"
     assert parse_query(raw, ALLOWED) == {
         "limit": 100,
         "after": 1000,
         "held": True,
-        "status": ("queued", "running"),
+        "status": "running",
         "policy": "cheapest",
         "cursor": "a-b_c",
     }
@@ -91,9 +89,7 @@ def test_a_limit_outside_1_to_100_is_refused(value: str) -> None:
         (b"held=1", "/query/held"),
         (b"held=True", "/query/held"),
         (b"status=queued,lost", "/query/status"),
-        (b"status=queued,queued", "/query/status"),
         (b"status=", "/query/status"),
-        (b"status=queued,", "/query/status"),
         (b"policy=CHEAPEST", "/query/policy"),
         (b"policy=cheapest%20", "/query/policy"),
     ],
@@ -180,14 +176,14 @@ def test_an_interval_must_not_run_backwards() -> None:
 
 
 @REPEATABLE
-@given(st.integers(-(2**62), 2**62), st.text("job_0123456789abcdef", max_size=60), st.text())
-def test_a_cursor_comes_back_as_it_went(created_at_ms: int, job_id: str, scope: str) -> None:
-    text = encode_cursor(created_at_ms, job_id, scope, key=KEY)
-    assert decode_cursor(text, scope, key=KEY) == Cursor(created_at_ms, job_id)
+@given(st.text("job_0123456789abcdef", max_size=60), st.text())
+def test_a_cursor_comes_back_as_it_went(last_id: str, scope: str) -> None:
+    text = encode_cursor(last_id, scope, key=KEY)
+    assert decode_cursor(text, scope, key=KEY) == last_id
 
 
 def test_every_change_of_a_cursor_is_refused() -> None:
-    text = encode_cursor(1_769_846_400_000, "job_0123456789abcdef", "owner-1 status=queued", key=KEY)
+    text = encode_cursor("job_0123456789abcdef", "owner-1 status=queued", key=KEY)
     alphabet = "ABab01-_"
     changed = {text[:at] + letter + text[at + 1 :] for at in range(len(text)) for letter in alphabet} - {text}
     cut = {text[:end] for end in range(len(text))}
@@ -205,13 +201,13 @@ def test_every_change_of_a_cursor_is_refused() -> None:
     [("owner-2 status=queued", KEY), ("owner-1 status=running", KEY), ("owner-1 status=queued", b"x" * 32)],
 )
 def test_a_cursor_is_worth_nothing_to_another_owner_filter_or_key(scope: str, key: bytes) -> None:
-    text = encode_cursor(1, "job_1", "owner-1 status=queued", key=KEY)
+    text = encode_cursor("job_1", "owner-1 status=queued", key=KEY)
     with pytest.raises(Refusal):
         decode_cursor(text, scope, key=key)
 
 
 def test_no_byte_can_move_between_a_cursors_place_and_its_scope() -> None:
-    text = encode_cursor(1, "job_1", "xscope", key=KEY)
+    text = encode_cursor("job_1", "xscope", key=KEY)
     raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     moved = base64.urlsafe_b64encode(raw + b"x").rstrip(b"=").decode()
     with pytest.raises(Refusal):

@@ -103,6 +103,13 @@ def test_an_allowed_network_opens_exactly_itself() -> None:
         "64:ff9b::a9fe:a9fe",
         "::a9fe:a9fe",
         "2002:a9fe:a9fe::",
+        "192.0.0.192",
+        "fd00:42::42",
+        "fd20:ce::254",
+        "64:ff9b:1::a9fe:a9fe",
+        "64:ff9b:1:a9fe:a9:fe00::",
+        "::ffff:0:a9fe:a9fe",
+        "2001:0:4136:e378:8000:63bf:5601:5601",
     ],
 )
 def test_a_metadata_address_needs_an_entry_of_its_own(text: str) -> None:

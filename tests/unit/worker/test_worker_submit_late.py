@@ -19,6 +19,7 @@ from gateway.jobs import transitions
 from gateway.jobs.job import AttemptState
 from gateway.jobs.transitions import TaskKind
 from gateway.routing.catalogue import Catalogue
+from gateway.storage import accounts as account_rows
 from providers.contract.status import JobStatus
 
 
@@ -46,6 +47,17 @@ async def test_doubt_changes_nothing_after_the_lease_was_lost(stage: Stage, answ
     with pytest.raises(LeaseLost):
         await bench.work(answer)
     assert await held(bench, job_id)
+
+
+async def test_a_pause_that_is_asked_for_after_the_lease_was_lost_holds_for_everybody(stage: Stage) -> None:
+    bench = Bench(stage)
+    await stage.accept()
+    bench.provider.meanwhile = lambda: lose_the_lease(bench)
+    await bench.work(Reply(429, {}, retry_after="600"))
+    (health,) = (await stage.database.read(account_rows.load_all)).values()
+    assert health.throttled.until_ms == stage.clock.now_ms() + 600_000
+    await stage.accept()
+    assert await stage.worker("third").dispatch.claim(9, [TaskKind.SUBMIT]) == []
 
 
 async def test_what_was_accepted_late_is_not_given_up_by_who_finds_the_task(stage: Stage) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0012"
-down_revision = "0011"
+revision = "0013"
+down_revision = "0012"
 
 LAPSES = sa.text("outputs_expire_at_ms IS NOT NULL")
 BUDGETED = sa.text("budget_micro_usd IS NOT NULL")
