@@ -1,6 +1,6 @@
 # Everything a newcomer needs: `make demo`, then `make test`. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e check format lint types contracts openapi bench storm lock clean
+.PHONY: help demo test e2e check format lint types contracts openapi generated reference bench storm lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -15,13 +15,11 @@ demo: $(READY) ## the main job, end to end, on real input (no account needed)
 test: $(READY) ## every test but those of make e2e
 	@$(BIN)/pytest
 
-e2e: $(READY) ## whole systems with tools of the machine's own; as root it installs what it lacks
-	@command -v chromium >/dev/null || if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-		apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; \
-	else echo "left out without the Debian package chromium: what is tested in a browser"; fi
-	@$(BIN)/pytest -n 1 -m e2e tests/e2e
+e2e: $(READY) ## with a real Prometheus and a real browser (installs Debian packages, as root)
+	@tests/e2e/install.sh
+	@$(BIN)/pytest -m e2e -n 1 tests/e2e
 
-check: $(READY) format lint types contracts openapi test ## format, lint, types, import contracts, API drift, tests
+check: $(READY) format lint types contracts openapi generated test ## format, lint, types, import contracts, drift, tests
 
 format: $(READY) ## fail on unformatted code
 	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
@@ -38,6 +36,12 @@ contracts: $(READY) ## who may import whom
 
 openapi: $(READY) ## fail when openapi/openapi.json is not what the code says
 	@$(BIN)/motion-gateway openapi --check
+
+generated: $(READY)
+	@$(BIN)/python deploy/generated.py --check
+
+reference: $(READY) ## write deploy/METRICS.md and the Grafana dashboard from the code
+	@$(BIN)/python deploy/generated.py
 
 bench: $(READY) ## ours against bare Litestar, and poll pacing against theory; prints ratios
 	@$(BIN)/python tests/bench/run.py

@@ -20,7 +20,7 @@ from gateway.api.endpoints import EndpointDesk, endpoint_routes
 from gateway.api.front import Front
 from gateway.api.jobs import JobDesk, job_routes
 from gateway.api.openapi import OPERATIONS, build_openapi
-from gateway.api.ops import OpsDesk, ops_routes
+from gateway.api.ops import OpsDesk, probe_routes, reader_routes
 from gateway.api.plans import plan_routes
 from gateway.api.providers import provider_routes
 from gateway.api.request_body import BodyLimits
@@ -93,6 +93,7 @@ from gateway.worker.tools import Tools
 _log = get_logger("gateway.worker")
 
 MEASURE_S = 2.0
+STOCK_S = 15.0
 LEARN_S = 3.0
 CONNECTIONS = 256
 LOOKS_AT_ONCE = 8
@@ -197,7 +198,14 @@ class Gateway:
             models={model.name for spec in self._registry.specs for model in spec.models},
             routes={operation.path for operation in OPERATIONS} | PATHS,
         )
-        self.store = open_store(settings, on_commit=self._committed, clock=clock, serving=True)
+        self.store = open_store(
+            settings,
+            on_commit=self._committed,
+            on_refused=self.metrics.storage_refused.inc,
+            clock=clock,
+            serving=True,
+        )
+        self.metrics.watch_storage(lambda: self.store.database.trouble)
         database, sealer, clock = self.store.database, self.store.sealer, self.store.clock
         ids = self._ids = Ids(clock, random_bits)
         self._wakeup = Wakeup()
@@ -312,15 +320,32 @@ class Gateway:
 
         return self._healths.conditions(run_s)
 
-    def _build_api(self) -> Front:
-        settings = self.settings
-        door = Doorkeeper(
+    def build_probes(self) -> Front:
+        """Return an ASGI application of nothing but health and metrics, for a process without the API."""
+        routes = probe_routes(self._ops_desk(self._doorkeeper()))
+        return build_api(routes, ids=Ids(self.store.clock, random.getrandbits), metrics=self.metrics)
+
+    def _ops_desk(self, door: Doorkeeper) -> OpsDesk:
+        return OpsDesk(
+            door=door,
+            metrics=self.metrics,
+            metrics_open=self.settings.metrics.open,
+            ready=self._readiness,
+            openapi=build_openapi(),
+        )
+
+    def _doorkeeper(self) -> Doorkeeper:
+        return Doorkeeper(
             self.keys,
-            required=settings.auth.required,
+            required=self.settings.auth.required,
             throttle=self._throttle,
             on_denied=self.metrics.rate_limited,
             spread=self._spread,
         )
+
+    def _build_api(self) -> Front:
+        settings = self.settings
+        door = self._doorkeeper()
         body = BodyLimits(max_bytes=settings.server.body_max_bytes, timeout_s=settings.server.body_timeout_s)
         cursor_key = hashlib.sha256(b"cursors\0" + self.store.secret.encode()).digest()
         desk = JobDesk(
@@ -340,13 +365,7 @@ class Gateway:
             ),
             tracing=self._tracing,
         )
-        ops = OpsDesk(
-            door=door,
-            metrics=self.metrics,
-            metrics_open=settings.metrics.open,
-            ready=self._readiness,
-            openapi=build_openapi(),
-        )
+        ops = self._ops_desk(door)
         routes: list[Routes] = [
             job_routes(desk),
             plan_routes(desk, self._planner, self._ids, self._renew),
@@ -366,7 +385,8 @@ class Gateway:
             ),
             *delivery_routes(self._deliveries, door, cursor_key),
             usage_routes(Usage(self.store.database, self.store.clock), door),
-            *ops_routes(ops),
+            *probe_routes(ops),
+            *reader_routes(ops),
             console_routes(self._console(door, cursor_key)),
         ]
         # A request's id guards nothing, so its randomness need not come from the operating system.
@@ -482,7 +502,12 @@ class Gateway:
         _log.info("worker.started", worker=self._name, lease_s=settings.lease_s)
         worker.start(
             [*lanes, deliveries],
-            [(settings.idle_s, sweep), (MEASURE_S, sweep.measure), (LEARN_S, self.run_times.renew)],
+            [
+                (settings.idle_s, sweep),
+                (MEASURE_S, sweep.measure),
+                (STOCK_S, sweep.take_stock),
+                (LEARN_S, self.run_times.renew),
+            ],
         )
         self._worker = worker
 

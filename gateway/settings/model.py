@@ -64,6 +64,9 @@ class Metrics(Struct, frozen=True, kw_only=True):
 
     open: bool = False
     """Whether it answers without a key of scope `metrics`."""
+    port: Annotated[int, Meta(ge=0, le=65_535)] | None = None
+    """Where `work`, which serves no API, answers GET /metrics and /health, at `server.host`; 0 takes any free
+    port. None: it listens nowhere. `serve` answers them at its own port."""
 
 
 class Jobs(Struct, frozen=True, kw_only=True):

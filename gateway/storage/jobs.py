@@ -14,6 +14,7 @@ from sqlalchemy import (
     RowMapping,
     and_,
     bindparam,
+    case,
     exists,
     func,
     insert,
@@ -25,7 +26,7 @@ from sqlalchemy import (
 from gateway.errors import Unreadable
 from gateway.jobs.job import Attempt, AttemptState, Job, JobRequest, JobState
 from gateway.jobs.view import JobView, compose
-from gateway.storage.tables import attempts, jobs
+from gateway.storage.tables import attempts, deliveries, jobs
 from gateway.telemetry import get_logger
 from providers.contract.status import JobStatus
 
@@ -66,6 +67,24 @@ _UNFINISHED = (
     .where(jobs.c.finished_at_ms.is_(None))
     .group_by(jobs.c.provider, jobs.c.status)
 )
+# Counted no further than anybody asks.
+_lapsing = (
+    select(jobs.c.id)
+    .where(
+        jobs.c.outputs_expire_at_ms >= bindparam("now_ms"),
+        jobs.c.outputs_expire_at_ms < bindparam("until_ms"),
+    )
+    .order_by(jobs.c.outputs_expire_at_ms)
+    .limit(bindparam("most"))
+    .subquery("bounded")
+)
+_told = (
+    select(func.max(case((deliveries.c.state == "delivered", 2), else_=1)))
+    .where(deliveries.c.job_id == _lapsing.c.id, deliveries.c.type == "job.succeeded")
+    .scalar_subquery()
+)
+_TOLD: dict[int | None, str] = {None: "unasked", 1: "undelivered", 2: "delivered"}
+_EXPIRING = select(_told.label("told"), func.count()).select_from(_lapsing).group_by("told")
 
 
 def row_of(job: Job, *, idempotency_key: str | None, fingerprint: str) -> dict[str, object]:
@@ -98,6 +117,7 @@ def _changing(job: Job) -> dict[str, object]:
         "hold_until_ms": None if state.held is None else state.held.until_ms,
         "sequence": job.sequence,
         "progress": job.progress,
+        "outputs_expire_at_ms": min((output.expires_at_ms for output in state.outputs), default=None),
         "state": _encode(state).decode(),
     }
 
@@ -367,3 +387,16 @@ def count_unfinished(connection: Connection) -> tuple[dict[tuple[str | None, str
         counts[provider, status] = count
         held += waiting
     return counts, held
+
+
+def count_expiring(connection: Connection, *, now_ms: int, until_ms: int, most: int) -> dict[str, int]:
+    """Count the successes whose outputs lapse in that time, by whether whoever asked to be was told.
+
+    Args:
+        connection: any.
+        now_ms: from when.
+        until_ms: to when.
+        most: no more are looked at, those that lapse first.
+    """
+    rows = connection.execute(_EXPIRING, {"now_ms": now_ms, "until_ms": until_ms, "most": most})
+    return {_TOLD[told]: count for told, count in rows}

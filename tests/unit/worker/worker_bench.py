@@ -214,7 +214,11 @@ class Bench:
 
     def counted(self, name: str) -> float:
         """Add up a metric's samples."""
-        lines = self.metrics.render()[0].decode().splitlines()
+        lines = self.page().splitlines()
         return sum(
             float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"motion_gateway_{name}")
         )
+
+    def page(self) -> str:
+        """Return all that is exported."""
+        return self.metrics.render()[0].decode()
