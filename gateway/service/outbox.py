@@ -31,8 +31,6 @@ class DeliveryTask(Struct, frozen=True):
     claim: Claim
     delivery: Delivery
     owner_sealed_secret: str | None
-    endpoint: Endpoint | None = None
-    """None: it goes to the job's own receiver."""
     lane: str = ""
 
 
@@ -76,6 +74,7 @@ class Outbox:
         self._database = leases.database
         self._clock = leases.clock
         self._log = Batched(self._log_batch, limit=LOGGED_AT_ONCE)
+        self._endpoints = Batched(self._load_batch, limit=LOGGED_AT_ONCE)
 
     async def claim(self, limit: int, room: RoomOf = _endless) -> list[DeliveryTask]:
         """Lease due deliveries, the longest due lane first.
@@ -115,7 +114,7 @@ class Outbox:
                     delivery_rows.settle(connection, [(row.id, "given_up", now_ms)])
                     continue
                 secret = secrets.get(row.owner)
-                tasks.append(DeliveryTask(claim, row, secret, endpoint, found[claim.subject]))
+                tasks.append(DeliveryTask(claim, row, secret, found[claim.subject]))
             return tasks
 
         return await self._database.write(operation)
@@ -146,6 +145,21 @@ class Outbox:
         )
         return min((at_ms for lane, at_ms in due.items() if room(lane, NO_LIMIT) > 0), default=None)
 
+    async def endpoint(self, endpoint_id: str) -> Endpoint | None:
+        """Return an endpoint as it stands now, if it is to be sent to: read right before that."""
+        found = await self._endpoints(endpoint_id)
+        return found if found is not None and found.enabled else None
+
+    async def drop(self, claim: Claim) -> None:
+        """Give a delivery up whose endpoint is disabled, or gone; its bytes are kept."""
+        now_ms = self._clock.now_ms()
+
+        def operation(connection: Connection) -> None:
+            if task_rows.finish(connection, claim):
+                delivery_rows.settle(connection, [(claim.subject, "given_up", now_ms)])
+
+        await self._database.write(operation)
+
     async def delivered(
         self,
         claim: Claim,
@@ -170,6 +184,11 @@ class Outbox:
         return await self._log(
             _Result(claim=claim, tried=tried, state=state, due=due, endpoint_id=endpoint_id)
         )
+
+    async def _load_batch(self, ids: list[str]) -> list[Endpoint | None]:
+        wanted = sorted(set(ids))
+        found = await self._database.read(lambda connection: endpoint_rows.load_many(connection, wanted))
+        return [found.get(one) for one in ids]
 
     async def _log_batch(self, batch: list[_Result]) -> list[Kept]:
         return await self._database.write(lambda connection: _log_all(connection, batch))

@@ -12,6 +12,7 @@ from gateway.service.endpoint_keys import endpoint_keys
 from gateway.service.outbox import DeliveryTask
 from gateway.settings.model import Webhooks
 from gateway.storage.deliveries import DeliveryAttempt
+from gateway.storage.endpoints import Endpoint
 from gateway.storage.sealing import Sealer
 from gateway.storage.tasks import Due
 from gateway.telemetry import get_logger
@@ -19,7 +20,7 @@ from gateway.telemetry.tracing import HEADER
 from gateway.webhooks.lanes import lane_of
 from gateway.webhooks.outcome import Outcome, Sent
 from gateway.webhooks.retry import next_try
-from gateway.webhooks.sending import Sender
+from gateway.webhooks.sending import Letter, Sender
 from gateway.webhooks.signing import Key, decode_secret, sign
 from gateway.worker.in_hand import InHand
 from gateway.worker.tools import Tools, persist
@@ -75,23 +76,36 @@ class Deliver:
 
     async def __call__(self, task: DeliveryTask) -> None:
         """Try once."""
-        delivery, clock = task.delivery, self._tools.clock
-        at_ms = clock.now_ms()
-        headers = sign(
-            self._keys(task, at_ms),
-            message_id=delivery.message_id,
-            timestamp_s=at_ms // 1000,
-            body=delivery.body,
-        )
-        # An endpoint's URL as it is now: whoever moves mends what was frozen before, too.
-        url = delivery.url if task.endpoint is None else task.endpoint.url
+        delivery, tools = task.delivery, self._tools
+        lane = task.lane or delivery.endpoint_id or lane_of(delivery.url)
+        at_ms = tools.clock.now_ms()
         about = {"motion_gateway.job_id": delivery.job_id, "motion_gateway.webhook_id": delivery.message_id}
-        with self._tools.tracing.span("webhook", "client", about, parent=delivery.traceparent) as span:
+        with tools.tracing.span("webhook", "client", about, parent=delivery.traceparent) as span:
             traced = {} if span.context is None else {HEADER: span.context}
-            sent = await self._sender.send(
-                url=url, headers=headers | traced, body=delivery.body, lane=task.lane or lane_of(url)
-            )
-            span.note({"motion_gateway.outcome": sent.outcome.value})
+
+            async def write() -> Letter | None:
+                """Sign with what is valid now, and send to where the endpoint is now."""
+                nonlocal at_ms
+                endpoint: Endpoint | None = None
+                if delivery.endpoint_id is not None:
+                    endpoint = await tools.outbox.endpoint(delivery.endpoint_id)
+                    if endpoint is None:
+                        return None
+                at_ms = tools.clock.now_ms()
+                headers = sign(
+                    self._keys(task, endpoint, at_ms),
+                    message_id=delivery.message_id,
+                    timestamp_s=at_ms // 1000,
+                    body=delivery.body,
+                )
+                url = delivery.url if endpoint is None else endpoint.url
+                return Letter(url=url, headers=headers | traced, body=delivery.body)
+
+            sent = await self._sender.send_written(write, lane=lane)
+            span.note({"motion_gateway.outcome": "dropped" if sent is None else sent.outcome.value})
+        if sent is None:
+            await persist(lambda: tools.outbox.drop(task.claim))
+            return
         self._in_hand.learn(task.lane, sent.outcome)
         if sent.outcome is not Outcome.BUSY:
             reach(Point.WEBHOOK_AFTER_SEND)
@@ -99,7 +113,7 @@ class Deliver:
             return
         due = self._due(task, sent, tries=task.claim.tries)
         if due is not None:
-            await self._tools.leases.unchanged(due, progress=None)
+            await tools.leases.unchanged(due, progress=None)
 
     async def _log_try(self, task: DeliveryTask, sent: Sent, at_ms: int) -> None:
         delivery, tools = task.delivery, self._tools
@@ -159,9 +173,8 @@ class Deliver:
         due_at_ms = now_ms + round(delay_s * 1000)
         return Due(claim=task.claim, due_at_ms=due_at_ms, tries=tries, memo=task.claim.memo)
 
-    def _keys(self, task: DeliveryTask, at_ms: int) -> list[Key]:
+    def _keys(self, task: DeliveryTask, endpoint: Endpoint | None, at_ms: int) -> list[Key]:
         """Return what is valid now, whenever the delivery was frozen."""
-        endpoint = task.endpoint
         if endpoint is None:
             return [decode_secret(self._secret(task))]
         return endpoint_keys(endpoint, self._sealer, at_ms=at_ms)
