@@ -189,7 +189,10 @@ class Endpoints:
         events: Sequence[str] | None = None,
         description: str | bool | None = False,
     ) -> EndpointView:
-        """Change what was given, and nothing else. What waits goes to the new URL.
+        """Change what was given, and nothing else.
+
+        What waits goes to the new URL, which begins afresh: what comes of tries at the old one says nothing
+        of it.
 
         Args:
             endpoint_id: the endpoint.
@@ -210,7 +213,12 @@ class Endpoints:
             values["description"] = description
         if values:
             values["updated_at_ms"] = self._clock.now_ms()
-        return endpoint_view(await self._change(endpoint_id, owner, lambda _: values))
+
+        def changes(endpoint: Endpoint) -> Mapping[str, object]:
+            moved = values.get("url", endpoint.url) != endpoint.url
+            return {**values, "version": endpoint.version + 1, **endpoint_rows.WELL} if moved else values
+
+        return endpoint_view(await self._change(endpoint_id, owner, changes))
 
     async def rotate(self, endpoint_id: str, *, owner: str | None) -> EndpointWithSecret:
         """Give an endpoint another secret; the one it has signs beside it for 24 hours.
@@ -251,7 +259,8 @@ class Endpoints:
                 "state": "enabled",
                 "disabled_reason": None,
                 "disabled_at_ms": None,
-                "failing_since_ms": None,
+                "version": endpoint.version + 1,
+                **endpoint_rows.WELL,
             }
 
         changed = await self._change(endpoint_id, owner, values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from gateway.jobs.transitions import TaskKind
@@ -17,7 +18,7 @@ from gateway.storage.batching import Batched
 from gateway.storage.deliveries import Delivery, DeliveryAttempt
 from gateway.storage.endpoints import Endpoint, Reason
 from gateway.storage.tasks import Claim, Due
-from gateway.webhooks.endurance import disabled_for
+from gateway.webhooks.endurance import FEWEST_FAILURES, disabled_for
 from gateway.webhooks.outcome import Outcome
 
 DELIVERY_KINDS = (TaskKind.DELIVER,)
@@ -50,6 +51,16 @@ class _Result(Struct, frozen=True, kw_only=True):
     state: str | None
     due: Due | None
     endpoint_id: str | None
+    version: int
+    elsewhere: Due | None
+
+
+class _Judged(Struct, frozen=True):
+    """What a try says of its endpoint."""
+
+    disabled: Reason | None = None
+    outdated: bool = False
+    """It was of where the endpoint was before: it says nothing."""
 
 
 RoomOf = Callable[[str, int], int]
@@ -168,6 +179,8 @@ class Outbox:
         state: str | None,
         due: Due | None,
         endpoint_id: str | None = None,
+        version: int = 0,
+        elsewhere: Due | None = None,
     ) -> Kept:
         """Log a try, and settle the delivery or make it due again; its endpoint is judged by it.
 
@@ -180,9 +193,19 @@ class Outbox:
             state: how the delivery is settled; None when it is not.
             due: when it is tried again; None when it is settled.
             endpoint_id: whose it is; None for a job's own receiver.
+            version: the endpoint's, when it was sent.
+            elsewhere: when it is tried again if it was gone, but the endpoint has moved since; None: never.
         """
         return await self._log(
-            _Result(claim=claim, tried=tried, state=state, due=due, endpoint_id=endpoint_id)
+            _Result(
+                claim=claim,
+                tried=tried,
+                state=state,
+                due=due,
+                endpoint_id=endpoint_id,
+                version=version,
+                elsewhere=elsewhere,
+            )
         )
 
     async def _load_batch(self, ids: list[str]) -> list[Endpoint | None]:
@@ -198,6 +221,8 @@ def _log_all(connection: Connection, batch: Sequence[_Result]) -> list[Kept]:
     """Write what came of these tries, if their tasks are still held."""
     held = task_rows.which_held(connection, TaskKind.DELIVER, [one.claim for one in batch])
     kept = [one for one, ours in zip(batch, held, strict=True) if ours]
+    judged = _judge_all(connection, kept)
+    kept = [_elsewhere(one) if judged[one.claim.subject].outdated else one for one in kept]
     task_rows.finish_many(
         connection, TaskKind.DELIVER, [one.claim.subject for one in kept if one.due is None]
     )
@@ -209,12 +234,11 @@ def _log_all(connection: Connection, batch: Sequence[_Result]) -> list[Kept]:
         connection,
         [(one.claim.subject, one.state, one.tried.at_ms) for one in kept if one.state is not None],
     )
-    reasons = _judge_all(connection, kept)
     # The others are somebody else's, unless these very results were stored and the answer lost.
     lost = [one for one, ours in zip(batch, held, strict=True) if not ours]
     stored = delivery_rows.load_tries(connection, [one.claim.subject for one in lost])
     return [
-        Kept(True, reasons.get(one.claim.subject))
+        Kept(True, judged[one.claim.subject].disabled)
         if ours
         else Kept(True, _disabled_by(connection, one.endpoint_id, one.tried))
         if one.tried in stored
@@ -223,44 +247,55 @@ def _log_all(connection: Connection, batch: Sequence[_Result]) -> list[Kept]:
     ]
 
 
-def _judge_all(connection: Connection, kept: Sequence[_Result]) -> dict[str, Reason]:
-    """Judge endpoints by what they answered, one after the other in one order; why some are disabled by it.
+def _elsewhere(one: _Result) -> _Result:
+    """Where it is now nobody said that it is gone."""
+    if one.elsewhere is None or one.tried.outcome != Outcome.GONE:
+        return one
+    return replace(one, state=None, due=one.elsewhere)
 
-    Returns:
-        The reasons, by the delivery that was the last straw.
-    """
-    by_endpoint: dict[str, list[DeliveryAttempt]] = {}
+
+def _judge_all(connection: Connection, kept: Sequence[_Result]) -> dict[str, _Judged]:
+    """Judge endpoints by what they answered, one after the other in one order; by the delivery's id."""
+    judged = {one.claim.subject: _Judged() for one in kept}
+    by_endpoint: dict[str, list[_Result]] = {}
     for one in kept:
         if one.endpoint_id is not None:
-            by_endpoint.setdefault(one.endpoint_id, []).append(one.tried)
-    reasons: dict[str, Reason] = {}
+            by_endpoint.setdefault(one.endpoint_id, []).append(one)
     for endpoint_id, tries in sorted(by_endpoint.items()):
-        # Of successes in a row one says it all.
-        for first, tried in zip((None, *tries), tries, strict=False):
-            if first is not None and first.outcome == tried.outcome == Outcome.DELIVERED:
-                continue
-            reason = _judge(connection, endpoint_id, tried)
-            if reason is not None:
-                reasons[tried.delivery_id] = reason
-    return reasons
+        before: tuple[str, int] | None = None
+        for one in tries:
+            said = (one.tried.outcome, one.version)
+            # Of successes in a row one says it all.
+            if said != before or one.tried.outcome != Outcome.DELIVERED:
+                judged[one.claim.subject] = _judge(connection, endpoint_id, one)
+            before = said
+    return judged
 
 
-def _judge(connection: Connection, endpoint_id: str, tried: DeliveryAttempt) -> Reason | None:
-    """Note on an endpoint what a try says of it; why it is disabled by it, if it is."""
+def _judge(connection: Connection, endpoint_id: str, one: _Result) -> _Judged:
+    """Note on an endpoint what a try says of it."""
+    tried = one.tried
     if tried.outcome == Outcome.DELIVERED:
-        endpoint_rows.well(connection, endpoint_id)
-        return None
+        endpoint_rows.well(connection, endpoint_id, version=one.version)
+        return _Judged()
     endpoint = endpoint_rows.load(connection, endpoint_id, lock=True)
-    if endpoint is None or not endpoint.enabled:
-        return None
+    if endpoint is None:
+        return _Judged()
+    if endpoint.version != one.version:
+        return _Judged(outdated=True)
+    if not endpoint.enabled:
+        return _Judged()
     since_ms = endpoint.failing_since_ms
-    reason = disabled_for(tried.outcome, failing_since_ms=since_ms, at_ms=tried.at_ms)
-    changes: dict[str, object] = {} if since_ms is not None else {"failing_since_ms": tried.at_ms}
+    failures = min(endpoint.failures + 1, FEWEST_FAILURES)
+    reason = disabled_for(tried.outcome, failing_since_ms=since_ms, failures=failures, at_ms=tried.at_ms)
+    changes: dict[str, object] = {} if failures == endpoint.failures else {"failures": failures}
+    if since_ms is None:
+        changes["failing_since_ms"] = tried.at_ms
     if reason is not None:
         changes |= endpoint_rows.disabling(reason, tried.at_ms)
     if changes:
         endpoint_rows.change(connection, endpoint_id, changes)
-    return reason
+    return _Judged(disabled=reason)
 
 
 def _disabled_by(connection: Connection, endpoint_id: str | None, tried: DeliveryAttempt) -> Reason | None:

@@ -6,6 +6,8 @@ deduplicate by the id, as Standard Webhooks has it.
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from gateway.crash_points import Point, reach
 from gateway.errors import SettingsError
 from gateway.service.endpoint_keys import endpoint_keys
@@ -78,19 +80,20 @@ class Deliver:
         """Try once."""
         delivery, tools = task.delivery, self._tools
         lane = task.lane or delivery.endpoint_id or lane_of(delivery.url)
-        at_ms = tools.clock.now_ms()
+        at_ms, version = tools.clock.now_ms(), 0
         about = {"motion_gateway.job_id": delivery.job_id, "motion_gateway.webhook_id": delivery.message_id}
         with tools.tracing.span("webhook", "client", about, parent=delivery.traceparent) as span:
             traced = {} if span.context is None else {HEADER: span.context}
 
             async def write() -> Letter | None:
                 """Sign with what is valid now, and send to where the endpoint is now."""
-                nonlocal at_ms
+                nonlocal at_ms, version
                 endpoint: Endpoint | None = None
                 if delivery.endpoint_id is not None:
                     endpoint = await tools.outbox.endpoint(delivery.endpoint_id)
                     if endpoint is None:
                         return None
+                    version = endpoint.version
                 at_ms = tools.clock.now_ms()
                 headers = sign(
                     self._keys(task, endpoint, at_ms),
@@ -109,16 +112,19 @@ class Deliver:
         self._in_hand.learn(task.lane, sent.outcome)
         if sent.outcome is not Outcome.BUSY:
             reach(Point.WEBHOOK_AFTER_SEND)
-            await self._log_try(task, sent, at_ms)
+            await self._log_try(task, sent, at_ms, version)
             return
         due = self._due(task, sent, tries=task.claim.tries)
         if due is not None:
             await tools.leases.unchanged(due, progress=None)
 
-    async def _log_try(self, task: DeliveryTask, sent: Sent, at_ms: int) -> None:
+    async def _log_try(self, task: DeliveryTask, sent: Sent, at_ms: int, version: int) -> None:
         delivery, tools = task.delivery, self._tools
         tries = task.claim.tries + 1
         due = self._due(task, sent, tries=tries)
+        # Gone, unless the endpoint has moved since: then it is tried where it is now.
+        failed = replace(sent, outcome=Outcome.HTTP_ERROR)
+        elsewhere = self._due(task, failed, tries=tries) if sent.outcome is Outcome.GONE else None
         state = "delivered" if sent.outcome is Outcome.DELIVERED else "given_up" if due is None else None
         tried = DeliveryAttempt(
             delivery_id=delivery.id,
@@ -131,7 +137,13 @@ class Deliver:
         )
         kept = await persist(
             lambda: tools.outbox.delivered(
-                task.claim, tried, state=state, due=due, endpoint_id=delivery.endpoint_id
+                task.claim,
+                tried,
+                state=state,
+                due=due,
+                endpoint_id=delivery.endpoint_id,
+                version=version,
+                elsewhere=elsewhere,
             )
         )
         reach(Point.WEBHOOK_AFTER_COMMIT)

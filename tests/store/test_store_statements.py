@@ -171,7 +171,7 @@ def plans(connection: Connection, run: Run) -> list[str]:
             lambda c: endpoints.page(c, owner="alice", before=None, limit=9),
             "ix_webhook_endpoints_owner_id",
         ),
-        (lambda c: endpoints.well(c, "we_1"), "sqlite_autoindex_webhook_endpoints_1"),
+        (lambda c: endpoints.well(c, "we_1", version=0), "sqlite_autoindex_webhook_endpoints_1"),
         (lambda c: endpoints.remove(c, "we_1"), "sqlite_autoindex_webhook_endpoints_1"),
         (endpoints.count_by_state, "ix_webhook_endpoints_state"),
         (lambda c: keys.find(c, "0" * 64), "sqlite_autoindex_api_keys_2"),

@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from job_examples import NOW_MS
 from store_stage import Stage
-from worker_bench import Answer, Bench, Killed, NobodyThere, Reply
+from worker_bench import SCHEDULE_S, Answer, Bench, Killed, NobodyThere, Reply
 
 from gateway.service.pings import Pings
 from gateway.storage import tables
@@ -208,6 +208,49 @@ async def test_five_days_without_a_success_disable_it(told: Told) -> None:
     await told.ends()
     await told.tries(*[Reply(500)] * len(await told.stage.tasks()))
     assert (await told.stands()).enabled, "it has five days again"
+
+
+async def test_a_try_at_the_old_url_says_nothing_of_the_one_it_moved_to(told: Told) -> None:
+    await told.ends()
+    await told.tries(NobodyThere())
+    told.stage.clock.advance(5)
+
+    async def moved() -> None:
+        await told.stage.endpoints.change(told.id, owner="alice", url="https://moved.example/hook")
+
+    told.bench.receiver.meanwhile = moved
+    await told.tries(Reply(410))
+    told.bench.receiver.meanwhile = None
+    stands = await told.stands()
+    assert (stands.enabled, stands.failing_since_ms, stands.failures) == (True, None, 0)
+    assert await told.states() == ["pending"], "where it is now nobody said that it is gone"
+    told.stage.clock.advance(SCHEDULE_S[2])
+    (request,) = await told.tries(OK)
+    assert str(request.url) == "https://moved.example/hook"
+
+
+async def test_a_try_sent_before_it_was_enabled_does_not_disable_it_again(told: Told) -> None:
+    await told.ends()
+
+    async def enabled() -> None:
+        await told.stage.endpoints.disable(told.id, owner="alice")
+        await told.stage.endpoints.enable(told.id, owner="alice")
+
+    told.bench.receiver.meanwhile = enabled
+    await told.tries(Reply(410))
+    assert (await told.stands()).enabled
+
+
+async def test_two_failures_with_idle_days_between_do_not_disable_it(told: Told) -> None:
+    await told.ends()
+    await told.tries(Reply(500))
+    told.stage.clock.advance(6 * DAY_S)
+    await told.tries(Reply(500))
+    stands = await told.stands()
+    assert (stands.enabled, stands.failing_since_ms, stands.failures) == (True, NOW_MS, 2)
+    told.stage.clock.advance(SCHEDULE_S[2])
+    await told.tries(Reply(500))
+    assert (await told.stands()).disabled_reason == "failing"
 
 
 async def test_one_success_begins_the_five_days_anew(told: Told) -> None:
