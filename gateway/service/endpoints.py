@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import asdict, replace
@@ -25,12 +26,14 @@ from gateway.storage import tasks as task_rows
 from gateway.storage.endpoints import Endpoint, EndpointState, Reason, Signing
 from gateway.storage.engine import Database
 from gateway.storage.sealing import Sealer
-from gateway.storage.tasks import NewDelivery
+from gateway.storage.tasks import Memo, NewDelivery
 from gateway.telemetry import get_logger
 from gateway.webhooks.events import DEFAULT_EVENTS
 from gateway.webhooks.keys import make_key
 
 _log = get_logger("gateway.webhooks")
+
+T = TypeVar("T")
 
 MOST_OF_AN_OWNER = 50
 OVERLAP_MS = 24 * 3_600_000
@@ -306,7 +309,8 @@ class Endpoints:
     async def recover(self, endpoint_id: str, *, owner: str | None, since_ms: int) -> Recovered:
         """Send again all that it did not get since then, and that is not under way still.
 
-        That is what was given up, and what happened while it was disabled, with the bytes frozen then.
+        That is what was given up, what happened while it was disabled, and what failed and waits for a later
+        try, with the bytes frozen then.
 
         Args:
             endpoint_id: the endpoint.
@@ -316,31 +320,58 @@ class Endpoints:
         Raises:
             Refusal: `not-found`, or `endpoint-disabled`.
         """
-        requeued, after = 0, ""
+        requeued, first = 0, first_id(DELIVERY, since_ms)
+        after = ""
         while requeued < MOST_RECOVERED:
-            start = after
-
-            def operation(connection: Connection, start: str = start) -> list[str]:
-                endpoint = _visible(endpoint_rows.load(connection, endpoint_id), owner)
-                check_enabled(endpoint)
-                found = delivery_rows.find_given_up(
-                    connection,
-                    endpoint_id,
-                    first=first_id(DELIVERY, since_ms),
-                    after=start,
-                    limit=RECOVERED_AT_ONCE,
-                )
-                requeue(connection, dict.fromkeys(found, endpoint_id), at_ms=self._clock.now_ms())
-                return found
-
-            found = await self._database.write(operation)
+            found = await self._requeue_given_up(endpoint_id, owner, first=first, after=after)
             requeued += len(found)
-            if found:
-                self._wake()
             if len(found) < RECOVERED_AT_ONCE:
-                return Recovered(requeued=requeued, complete=True)
+                break
             after = found[-1]
+        from_ms = self._clock.now_ms() + 1
+        while requeued < MOST_RECOVERED:
+            brought = await self._bring_forward(endpoint_id, owner, first=first, from_ms=from_ms)
+            requeued += len(brought)
+            if len(brought) < RECOVERED_AT_ONCE:
+                return Recovered(requeued=requeued, complete=True)
+            from_ms = brought[-1]
         return Recovered(requeued=requeued, complete=False)
+
+    async def _requeue_given_up(
+        self, endpoint_id: str, owner: str | None, *, first: str, after: str
+    ) -> list[str]:
+        def operation(connection: Connection) -> list[str]:
+            check_enabled(_visible(endpoint_rows.load(connection, endpoint_id), owner))
+            found = delivery_rows.find_given_up(
+                connection, endpoint_id, first=first, after=after, limit=RECOVERED_AT_ONCE
+            )
+            requeue(connection, dict.fromkeys(found, endpoint_id), at_ms=self._clock.now_ms())
+            return found
+
+        return await self._woken(operation)
+
+    async def _bring_forward(
+        self, endpoint_id: str, owner: str | None, *, first: str, from_ms: int
+    ) -> list[int]:
+        def operation(connection: Connection) -> list[int]:
+            check_enabled(_visible(endpoint_rows.load(connection, endpoint_id), owner))
+            return task_rows.send_late_now(
+                connection,
+                endpoint_id,
+                first=first,
+                from_ms=from_ms,
+                at_ms=self._clock.now_ms(),
+                limit=RECOVERED_AT_ONCE,
+            )
+
+        return await self._woken(operation)
+
+    async def _woken(self, operation: Callable[[Connection], list[T]]) -> list[T]:
+        """Carry out what makes deliveries due, and have the worker look for them."""
+        found = await self._database.write(operation)
+        if found:
+            self._wake()
+        return found
 
     async def _change(
         self, endpoint_id: str, owner: str | None, values: Callable[[Endpoint], Mapping[str, object]]
@@ -363,13 +394,14 @@ class Endpoints:
             raise Refusal(error.slug, error.message, errors=(problem,)) from error
 
 
-def requeue(connection: Connection, lanes: Mapping[str, str], *, at_ms: int) -> None:
+def requeue(connection: Connection, lanes: Mapping[str, str], *, at_ms: int, delivered_ms: int = 0) -> None:
     """Make settled deliveries due again.
 
     Args:
         connection: of the transaction that found them settled.
         lanes: the lane of each, by id.
         at_ms: when they are due.
+        delivered_ms: when they were delivered; 0: they were not.
     """
     if not lanes:
         return
@@ -377,7 +409,12 @@ def requeue(connection: Connection, lanes: Mapping[str, str], *, at_ms: int) -> 
     task_rows.insert_deliveries(
         connection,
         [
-            NewDelivery(subject=delivery_id, lane=lane, due_at_ms=at_ms, before=tried[delivery_id])
+            NewDelivery(
+                subject=delivery_id,
+                lane=lane,
+                due_at_ms=at_ms,
+                memo=Memo(before=tried[delivery_id], asked=True, delivered_ms=delivered_ms),
+            )
             for delivery_id, lane in lanes.items()
         ],
     )

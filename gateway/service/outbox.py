@@ -122,7 +122,7 @@ class Outbox:
                 endpoint = endpoints.get(row.endpoint_id or "")
                 if row.endpoint_id is not None and (endpoint is None or not endpoint.enabled):
                     task_rows.finish(connection, claim)
-                    delivery_rows.settle(connection, [(row.id, "given_up", now_ms)])
+                    delivery_rows.settle(connection, [_dropped(claim, now_ms)])
                     continue
                 secret = secrets.get(row.owner)
                 tasks.append(DeliveryTask(claim, row, secret, found[claim.subject]))
@@ -167,7 +167,7 @@ class Outbox:
 
         def operation(connection: Connection) -> None:
             if task_rows.finish(connection, claim):
-                delivery_rows.settle(connection, [(claim.subject, "given_up", now_ms)])
+                delivery_rows.settle(connection, [_dropped(claim, now_ms)])
 
         await self._database.write(operation)
 
@@ -220,9 +220,12 @@ class Outbox:
 def _log_all(connection: Connection, batch: Sequence[_Result]) -> list[Kept]:
     """Write what came of these tries, if their tasks are still held."""
     held = task_rows.which_held(connection, TaskKind.DELIVER, [one.claim for one in batch])
-    kept = [one for one, ours in zip(batch, held, strict=True) if ours]
-    judged = _judge_all(connection, kept)
-    kept = [_elsewhere(one) if judged[one.claim.subject].outdated else one for one in kept]
+    ours = [(one, still) for one, still in zip(batch, held, strict=True) if still is not None]
+    judged = _judge_all(connection, [one for one, _ in ours])
+    kept = [
+        _once_more(_elsewhere(one) if judged[one.claim.subject].outdated else one, still.asked_ms)
+        for one, still in ours
+    ]
     task_rows.finish_many(
         connection, TaskKind.DELIVER, [one.claim.subject for one in kept if one.due is None]
     )
@@ -232,19 +235,46 @@ def _log_all(connection: Connection, batch: Sequence[_Result]) -> list[Kept]:
     delivery_rows.add_tries(connection, [one.tried for one in kept])
     delivery_rows.settle(
         connection,
-        [(one.claim.subject, one.state, one.tried.at_ms) for one in kept if one.state is not None],
+        [(one.claim.subject, one.state, _settled_ms(one)) for one in kept if one.state is not None],
     )
     # The others are somebody else's, unless these very results were stored and the answer lost.
-    lost = [one for one, ours in zip(batch, held, strict=True) if not ours]
+    lost = [one for one, still in zip(batch, held, strict=True) if still is None]
     stored = delivery_rows.load_tries(connection, [one.claim.subject for one in lost])
     return [
         Kept(True, judged[one.claim.subject].disabled)
-        if ours
+        if still is not None
         else Kept(True, _disabled_by(connection, one.endpoint_id, one.tried))
         if one.tried in stored
         else Kept(False)
-        for one, ours in zip(batch, held, strict=True)
+        for one, still in zip(batch, held, strict=True)
     ]
+
+
+def _dropped(claim: Claim, now_ms: int) -> tuple[str, str, int]:
+    """How a delivery is settled that is not sent: given up, unless it had been delivered before."""
+    had_ms = claim.memo.delivered_ms
+    return (claim.subject, "delivered", had_ms) if had_ms else (claim.subject, "given_up", now_ms)
+
+
+def _settled_ms(one: _Result) -> int:
+    had_ms = one.claim.memo.delivered_ms
+    return had_ms if had_ms and one.tried.outcome != Outcome.DELIVERED else one.tried.at_ms
+
+
+def _once_more(one: _Result, asked_ms: int | None) -> _Result:
+    """What failed, and was asked for while it was under way, is due at once: a try that does not count."""
+    if asked_ms is None or one.tried.outcome == Outcome.DELIVERED:
+        return one
+    later = one.due or one.claim.later(asked_ms)
+    tries = one.claim.tries + 1 if one.due is None else one.due.tries
+    memo = replace(
+        later.memo,
+        before=one.tried.number - tries,
+        asked=True,
+        once_more=False,
+        meant_ms=max(later.due_at_ms, asked_ms),
+    )
+    return replace(one, state=None, due=Due(claim=one.claim, due_at_ms=asked_ms, tries=tries, memo=memo))
 
 
 def _elsewhere(one: _Result) -> _Result:

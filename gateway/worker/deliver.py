@@ -114,21 +114,23 @@ class Deliver:
             reach(Point.WEBHOOK_AFTER_SEND)
             await self._log_try(task, sent, at_ms, version)
             return
-        due = self._due(task, sent, tries=task.claim.tries)
+        due = self._due(task, sent)
         if due is not None:
             await tools.leases.unchanged(due, progress=None)
 
     async def _log_try(self, task: DeliveryTask, sent: Sent, at_ms: int, version: int) -> None:
-        delivery, tools = task.delivery, self._tools
-        tries = task.claim.tries + 1
-        due = self._due(task, sent, tries=tries)
-        # Gone, unless the endpoint has moved since: then it is tried where it is now.
-        failed = replace(sent, outcome=Outcome.HTTP_ERROR)
-        elsewhere = self._due(task, failed, tries=tries) if sent.outcome is Outcome.GONE else None
-        state = "delivered" if sent.outcome is Outcome.DELIVERED else "given_up" if due is None else None
+        delivery, tools, memo = task.delivery, self._tools, task.claim.memo
+        took = sent.outcome is Outcome.DELIVERED
+        due: Due | None = None
+        elsewhere: Due | None = None
+        if not memo.delivered_ms:  # one that was delivered before is sent once
+            due = self._due(task, sent)
+            if sent.outcome is Outcome.GONE:  # unless the endpoint has moved since: then it is tried there
+                elsewhere = self._due(task, replace(sent, outcome=Outcome.HTTP_ERROR))
+        state = "delivered" if took or memo.delivered_ms else "given_up" if due is None else None
         tried = DeliveryAttempt(
             delivery_id=delivery.id,
-            number=task.claim.memo.before + tries,
+            number=memo.before + task.claim.tries + 1,
             at_ms=at_ms,
             duration_ms=round(sent.duration_s * 1000),
             outcome=sent.outcome,
@@ -148,9 +150,9 @@ class Deliver:
         )
         reach(Point.WEBHOOK_AFTER_COMMIT)
         tools.metrics.webhook_attempt(sent.outcome)
-        if state == "delivered":
+        if took and not memo.asked:
             tools.metrics.webhook_lag_seconds.observe((tools.clock.now_ms() - delivery.created_at_ms) / 1000)
-        (_log.info if state == "delivered" else _log.warning)(
+        (_log.info if took else _log.warning)(
             "webhook.tried",
             job_id=delivery.job_id,
             webhook_id=delivery.message_id,
@@ -169,21 +171,33 @@ class Deliver:
                 reason=kept.disabled,
             )
 
-    def _due(self, task: DeliveryTask, sent: Sent, *, tries: int) -> Due | None:
-        now_ms = self._tools.clock.now_ms()
+    def _due(self, task: DeliveryTask, sent: Sent) -> Due | None:
+        """When it is tried again; None: not by itself.
+
+        A try that was asked for does not count: the schedule goes on where it was, after a short wait.
+        """
+        claim, now_ms, schedule_s = task.claim, self._tools.clock.now_ms(), self._settings.schedule_s
+        tried = sent.outcome is not Outcome.BUSY
+        asked_for = tried and claim.memo.meant_ms > 0
+        tries = claim.tries + (tried and not asked_for)
+        if asked_for and tries >= len(schedule_s):
+            return None
         delay_s = next_try(
-            tries=tries,
+            tries=1 if asked_for else tries,
             outcome=sent.outcome,
             retry_after=sent.retry_after,
-            schedule_s=self._settings.schedule_s,
+            schedule_s=schedule_s,
             jitter=self._settings.jitter,
             spread=self._tools.spread(),
             now_ms=now_ms,
         )
         if delay_s is None:
             return None
-        due_at_ms = now_ms + round(delay_s * 1000)
-        return Due(claim=task.claim, due_at_ms=due_at_ms, tries=tries, memo=task.claim.memo)
+        due_at_ms, memo = now_ms + round(delay_s * 1000), claim.memo
+        if asked_for:
+            due_at_ms = max(due_at_ms, memo.meant_ms)
+            memo = replace(memo, before=memo.before + 1, meant_ms=0)
+        return Due(claim=claim, due_at_ms=due_at_ms, tries=tries, memo=memo)
 
     def _keys(self, task: DeliveryTask, endpoint: Endpoint | None, at_ms: int) -> list[Key]:
         """Return what is valid now, whenever the delivery was frozen."""

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+from functools import partial
 from typing import Any
 
 import httpx
@@ -16,6 +17,8 @@ from job_examples import NOW_MS
 from store_stage import Stage
 from worker_bench import SCHEDULE_S, Answer, Bench, Killed, NobodyThere, Reply
 
+from gateway.jobs.view import instant
+from gateway.service.deliveries import DeliveryView
 from gateway.service.pings import Pings
 from gateway.storage import tables
 from gateway.storage.endpoints import Endpoint
@@ -61,6 +64,15 @@ class Told:
 
     async def stands(self) -> Endpoint:
         return await self.stage.endpoints.load(self.id, owner="alice")
+
+    async def delivery(self) -> DeliveryView:
+        """The latest."""
+        found = await self.stage.deliveries.of_endpoint(self.id, owner="alice", before=None, limit=9)
+        return found[0]
+
+    async def redelivered(self) -> DeliveryView:
+        """Ask for the latest once more."""
+        return await self.stage.deliveries.redeliver((await self.delivery()).id, owner="alice")
 
     async def states(self) -> list[str]:
         return [str(row["state"]) for row in await self.stage.rows(tables.deliveries)]
@@ -269,20 +281,141 @@ async def test_one_success_begins_the_five_days_anew(told: Told) -> None:
 async def test_the_tries_of_one_that_is_sent_again_are_numbered_on(told: Told) -> None:
     await told.ends()
     await told.tries(OK)
-    (row,) = await told.stage.rows(tables.deliveries)
-    await told.stage.deliveries.redeliver(str(row["id"]), owner="alice")
+    await told.redelivered()
     (again,) = await told.tries(Reply(500))
-    told.stage.clock.advance(5)
+    await told.redelivered()
     (last,) = await told.tries(OK)
     ids = {one.headers["webhook-id"] for one in (*told.bench.receiver.asked, again, last)}
     assert len(ids) == 1
-    shown = (await told.stage.deliveries.of_endpoint(told.id, owner="alice", before=None, limit=9))[0]
+    shown = await told.delivery()
     assert [(one.number, one.outcome) for one in shown.attempts] == [
         (1, "delivered"),
         (2, "http_error"),
         (3, "delivered"),
     ]
     assert shown.state == "delivered"
+
+
+async def test_one_that_was_delivered_stays_so_whatever_comes_of_sending_it_again(told: Told) -> None:
+    await told.ends()
+    await told.tries(OK)
+    before = await told.delivery()
+    told.stage.clock.advance(60)
+    assert (await told.redelivered()).state == "pending", "it is on its way"
+    await told.tries(Reply(500))
+    after = await told.delivery()
+    assert (after.state, after.finished_at, after.next_try_at) == ("delivered", before.finished_at, None)
+    assert [one.outcome for one in after.attempts] == ["delivered", "http_error"]
+    recovered = await told.stage.endpoints.recover(told.id, owner="alice", since_ms=NOW_MS)
+    assert (recovered.requeued, await told.stage.tasks()) == (0, [])
+    await told.redelivered()
+    await told.stage.endpoints.disable(told.id, owner="alice")
+    assert await told.tries() == []
+    assert (await told.delivery()).state == "delivered", "nor does it matter that nothing was sent"
+
+
+async def test_tries_that_are_asked_for_use_nothing_up_of_the_schedule(told: Told) -> None:
+    await told.ends()
+    await told.tries(Reply(500))
+    told.stage.clock.advance(5)
+    await told.tries(Reply(500))
+    meant = (await told.delivery()).next_try_at
+    for number in range(3, 3 + 2 * len(SCHEDULE_S)):
+        asked = await told.redelivered()
+        assert asked.next_try_at == instant(told.stage.clock.now_ms())
+        await told.tries(Reply(500))
+        shown = await told.delivery()
+        assert [one.number for one in shown.attempts] == list(range(1, number + 1))
+        assert (shown.state, shown.next_try_at) == ("pending", meant)
+    told.stage.clock.advance(SCHEDULE_S[2])
+    await told.tries(Reply(500))
+    assert (await told.delivery()).state == "given_up", "its schedule is at its end"
+
+
+async def test_a_try_asked_for_right_before_the_next_leaves_the_receiver_a_moment(told: Told) -> None:
+    await told.ends()
+    await told.tries(Reply(500))
+    told.stage.clock.advance(4)
+    await told.redelivered()
+    await told.tries(Reply(500))
+    assert await told.stage.tasks() == [("deliver", 9_000)]
+    await told.redelivered()
+    await told.tries(Reply(429))
+    assert await told.stage.tasks() == [("deliver", 64_000)]
+
+
+@pytest.mark.parametrize("tries", [1, len(SCHEDULE_S)])
+async def test_what_is_asked_for_while_it_is_under_way_is_sent_once_more_if_that_fails(
+    told: Told, tries: int
+) -> None:
+    await told.ends()
+    for wait_s in SCHEDULE_S[1:tries]:
+        await told.tries(Reply(500))
+        told.stage.clock.advance(wait_s)
+    promised: list[str | None] = []
+
+    async def asked() -> None:
+        told.stage.clock.advance(1)
+        promised.append((await told.redelivered()).next_try_at)
+        told.stage.clock.advance(10)
+
+    told.bench.receiver.meanwhile = asked
+    await told.tries(Reply(500))
+    told.bench.receiver.meanwhile = None
+    shown = await told.delivery()
+    assert (shown.state, [shown.next_try_at]) == ("pending", promised)
+    await told.tries(Reply(500))
+    shown = await told.delivery()
+    assert shown.state == ("pending" if tries == 1 else "given_up"), "as without it"
+    assert [one.number for one in shown.attempts] == list(range(1, tries + 2))
+
+
+async def test_what_is_asked_for_while_it_is_delivered_is_not_sent_again(told: Told) -> None:
+    await told.ends()
+
+    async def asked() -> None:
+        told.stage.clock.advance(1)
+        await told.redelivered()
+
+    told.bench.receiver.meanwhile = asked
+    await told.tries(OK)
+    assert (await told.states(), await told.stage.tasks()) == (["delivered"], [])
+
+
+async def test_what_waits_for_a_late_try_is_recovered_too(told: Told) -> None:
+    await told.ends()
+    await told.tries(Reply(500))
+    told.stage.clock.advance(5)
+    await told.tries(Reply(500))
+    meant = (await told.delivery()).next_try_at
+    told.stage.clock.advance(10)
+    recover = partial(told.stage.endpoints.recover, told.id, owner="alice")
+    assert (await recover(since_ms=NOW_MS + 1)).requeued == 0, "it is of before"
+    recovered = await recover(since_ms=NOW_MS)
+    assert (recovered.requeued, recovered.complete) == (1, True)
+    assert (await recover(since_ms=NOW_MS)).requeued == 0, "it is due"
+    await told.tries(Reply(500))
+    shown = await told.delivery()
+    assert (shown.state, shown.next_try_at) == ("pending", meant), "that try did not count"
+    await recover(since_ms=NOW_MS)
+    await told.tries(OK)
+    assert await told.states() == ["delivered"]
+
+
+async def test_what_was_asked_for_again_says_nothing_of_how_late_webhooks_are(told: Told) -> None:
+    await told.ends()
+    await told.tries(OK)
+    lags = 'webhook_lag_seconds_bucket{le="+Inf"}'
+    assert told.bench.counted(lags) == 1
+    told.stage.clock.advance(DAY_S)
+    await told.redelivered()
+    await told.tries(OK)
+    await told.stage.endpoints.disable(told.id, owner="alice")
+    await told.ends()
+    await told.stage.endpoints.enable(told.id, owner="alice")
+    await told.stage.endpoints.recover(told.id, owner="alice", since_ms=NOW_MS)
+    await told.tries(OK)
+    assert told.bench.counted(lags) == 1
 
 
 async def test_death_between_the_send_and_its_record_keeps_the_id(told: Told) -> None:
