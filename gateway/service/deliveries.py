@@ -128,7 +128,7 @@ class Deliveries:
             if not waits and delivery.state != "pending":
                 lane = delivery.endpoint_id or lane_of(delivery.url)
                 had_ms = (delivery.finished_at_ms or now_ms) if delivery.state == "delivered" else 0
-                requeue(connection, {delivery_id: lane}, at_ms=now_ms, delivered_ms=had_ms)
+                requeue(connection, {delivery_id: lane}, at_ms=now_ms, meant_ms=now_ms, delivered_ms=had_ms)
             found = delivery_rows.load(connection, delivery_id)
             return _shown(connection, [] if found is None else [found])[0]
 

@@ -18,10 +18,11 @@ from gateway.clock import Clock
 from gateway.errors import FieldProblem, Refusal
 from gateway.ids import DELIVERY, ENDPOINT, Ids, first_id
 from gateway.jobs.view import instant
-from gateway.net import DialPolicy, UrlRefused, check_url
+from gateway.net import DialPolicy, UrlRefused
 from gateway.service.endpoint_keys import sealed_before
 from gateway.storage import deliveries as delivery_rows
 from gateway.storage import endpoints as endpoint_rows
+from gateway.storage import keys as key_rows
 from gateway.storage import tasks as task_rows
 from gateway.storage.endpoints import Endpoint, EndpointState, Reason, Signing
 from gateway.storage.engine import Database
@@ -30,6 +31,7 @@ from gateway.storage.tasks import Memo, NewDelivery
 from gateway.telemetry import get_logger
 from gateway.webhooks.events import DEFAULT_EVENTS
 from gateway.webhooks.keys import make_key
+from gateway.webhooks.receivers import check_receiver
 
 _log = get_logger("gateway.webhooks")
 
@@ -39,6 +41,8 @@ MOST_OF_AN_OWNER = 50
 OVERLAP_MS = 24 * 3_600_000
 """How long after a rotation the previous secret signs, too."""
 RECOVERED_AT_ONCE = 200
+OWNERS_NAMED = 20
+"""To whoever names one that does not exist."""
 MOST_RECOVERED = 10_000
 """In one request; the next goes on."""
 
@@ -137,7 +141,7 @@ class Endpoints:
 
         Raises:
             Refusal: `invalid-url`, `forbidden-target` or `insecure-callback`, as for a job's own webhook;
-                `too-many-endpoints`.
+                `too-many-endpoints`; `not-found` for an owner that does not exist.
         """
         made = make_key(signing, self._random_bytes)
         now_ms, endpoint_id = self._clock.now_ms(), self._ids.new(ENDPOINT)
@@ -155,7 +159,8 @@ class Endpoints:
         )
 
         def operation(connection: Connection) -> None:
-            endpoint_rows.lock_owner(connection, owner)
+            if not endpoint_rows.lock_owner(connection, owner):
+                raise _unknown_owner(connection, owner)
             if endpoint_rows.count_of(connection, owner) >= MOST_OF_AN_OWNER:
                 raise Refusal("too-many-endpoints", f"{owner} has {MOST_OF_AN_OWNER} endpoints already")
             endpoint_rows.insert_one(connection, endpoint)
@@ -388,24 +393,28 @@ class Endpoints:
 
     def _checked(self, url: str) -> str:
         try:
-            return check_url(url, self._receivers, ip_literals=True)
+            return check_receiver(url, self._receivers)
         except UrlRefused as error:
             problem = FieldProblem("/url", error.message)
             raise Refusal(error.slug, error.message, errors=(problem,)) from error
 
 
-def requeue(connection: Connection, lanes: Mapping[str, str], *, at_ms: int, delivered_ms: int = 0) -> None:
+def requeue(
+    connection: Connection, lanes: Mapping[str, str], *, at_ms: int, meant_ms: int = 0, delivered_ms: int = 0
+) -> None:
     """Make settled deliveries due again.
 
     Args:
         connection: of the transaction that found them settled.
         lanes: the lane of each, by id.
         at_ms: when they are due.
+        meant_ms: now, when that try does not count; 0: it does.
         delivered_ms: when they were delivered; 0: they were not.
     """
     if not lanes:
         return
     tried = delivery_rows.revive(connection, list(lanes))
+    memo = Memo(asked=True, meant_ms=meant_ms, delivered_ms=delivered_ms)
     task_rows.insert_deliveries(
         connection,
         [
@@ -413,7 +422,7 @@ def requeue(connection: Connection, lanes: Mapping[str, str], *, at_ms: int, del
                 subject=delivery_id,
                 lane=lane,
                 due_at_ms=at_ms,
-                memo=Memo(before=tried[delivery_id], asked=True, delivered_ms=delivered_ms),
+                memo=replace(memo, before=tried[delivery_id]),
             )
             for delivery_id, lane in lanes.items()
         ],
@@ -435,6 +444,13 @@ def check_enabled(endpoint: Endpoint | None) -> None:
 def unknown_endpoint() -> Refusal:
     """Make the one answer for endpoints that do not exist and endpoints that are somebody else's."""
     return Refusal("not-found", "there is no such endpoint")
+
+
+def _unknown_owner(connection: Connection, owner: str) -> Refusal:
+    """Say who there is: a mistyped owner's endpoint would hear of nothing, and nobody would know why."""
+    names = key_rows.owner_names(connection, limit=OWNERS_NAMED + 1)
+    named = ", ".join(map(repr, names[:OWNERS_NAMED])) + (", ..." if len(names) > OWNERS_NAMED else "")
+    return Refusal("not-found", f"there is no owner {owner!r}; there is {named or 'none yet'}")
 
 
 def endpoint_view(endpoint: Endpoint) -> EndpointView:

@@ -12,6 +12,7 @@ from gateway.jobs.transitions import TaskKind
 from gateway.service.leases import Leases
 from gateway.storage import deliveries as delivery_rows
 from gateway.storage import endpoints as endpoint_rows
+from gateway.storage import jobs as job_rows
 from gateway.storage import keys as key_rows
 from gateway.storage import tasks as task_rows
 from gateway.storage.batching import Batched
@@ -85,6 +86,7 @@ class Outbox:
         self._database = leases.database
         self._clock = leases.clock
         self._log = Batched(self._log_batch, limit=LOGGED_AT_ONCE)
+        self._progress = Batched(self._progress_batch, limit=LOGGED_AT_ONCE)
         self._endpoints = Batched(self._load_batch, limit=LOGGED_AT_ONCE)
 
     async def claim(self, limit: int, room: RoomOf = _endless) -> list[DeliveryTask]:
@@ -161,6 +163,17 @@ class Outbox:
         found = await self._endpoints(endpoint_id)
         return found if found is not None and found.enabled else None
 
+    async def progress_heard(self, owner: str) -> bool:
+        """Whether an endpoint of this owner hears of jobs' progress."""
+        return await self._progress(owner)
+
+    async def overtaken(self, delivery: Delivery) -> bool:
+        """Whether more has happened to its job since."""
+        found = await self._database.read(
+            lambda connection: job_rows.sequence_of(connection, delivery.job_id)
+        )
+        return found > delivery.sequence
+
     async def drop(self, claim: Claim) -> None:
         """Give a delivery up whose endpoint is disabled, or gone; its bytes are kept."""
         now_ms = self._clock.now_ms()
@@ -207,6 +220,11 @@ class Outbox:
                 elsewhere=elsewhere,
             )
         )
+
+    async def _progress_batch(self, owners: list[str]) -> list[bool]:
+        wanted = sorted(set(owners))
+        found = await self._database.read(lambda connection: endpoint_rows.progress_heard(connection, wanted))
+        return [one in found for one in owners]
 
     async def _load_batch(self, ids: list[str]) -> list[Endpoint | None]:
         wanted = sorted(set(ids))

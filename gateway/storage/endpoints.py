@@ -80,6 +80,16 @@ _PAGE = (
     .limit(bindparam("limit"))
 )
 _PAGE_OF = _PAGE.where(webhook_endpoints.c.owner == bindparam("of_owner"))
+# Types stand between spaces.
+_PROGRESS_HEARD = (
+    select(webhook_endpoints.c.owner)
+    .where(
+        webhook_endpoints.c.owner.in_(bindparam("owners", expanding=True)),
+        webhook_endpoints.c.state == "enabled",
+        (" " + webhook_endpoints.c.events + " ").contains(" job.progress "),
+    )
+    .distinct()
+)
 _DELETE = delete(webhook_endpoints).where(_OF_ID)
 _WELL = (
     update(webhook_endpoints)
@@ -106,9 +116,9 @@ def insert_one(connection: Connection, endpoint: Endpoint) -> None:
     connection.execute(_INSERT, {name: getattr(endpoint, name) for name in Endpoint.__struct_fields__})
 
 
-def lock_owner(connection: Connection, owner: str) -> None:
-    """Keep others from giving this owner endpoints until the transaction ends."""
-    connection.execute(_OWNER, {"of_owner": owner}).one_or_none()
+def lock_owner(connection: Connection, owner: str) -> bool:
+    """Keep others from giving this owner endpoints until the transaction ends; False: nobody is called so."""
+    return connection.execute(_OWNER, {"of_owner": owner}).one_or_none() is not None
 
 
 def count_of(connection: Connection, owner: str) -> int:
@@ -150,6 +160,11 @@ def page(connection: Connection, *, owner: str | None, before: str | None, limit
     return [
         Endpoint(**row) for row in connection.execute(_PAGE if owner is None else _PAGE_OF, asked).mappings()
     ]
+
+
+def progress_heard(connection: Connection, of_owners: Sequence[str]) -> set[str]:
+    """Which of these owners have an enabled endpoint that hears of jobs' progress."""
+    return set(connection.execute(_PROGRESS_HEARD, {"owners": list(of_owners)}).scalars())
 
 
 def change(connection: Connection, endpoint_id: str, values: Mapping[str, object]) -> None:

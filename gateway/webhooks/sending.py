@@ -18,6 +18,7 @@ from gateway.settings.model import Webhooks
 from gateway.telemetry import redact
 from gateway.webhooks.lanes import Lanes
 from gateway.webhooks.outcome import BLOCKED_PREFIX, Outcome, Sent, judge_error, judge_status
+from gateway.webhooks.receivers import HTTP_SETTING, NETWORKS_SETTING
 
 READ_BYTES = 8192  # of an answer, at most; then the connection is closed
 KEPT_BYTES = 1024  # of its text
@@ -189,7 +190,7 @@ def open_sender(
 def _failed(error: Exception, duration_s: float) -> Sent:
     text = str(error) or type(error).__name__
     if isinstance(error, DialRefused):
-        text = BLOCKED_PREFIX + text
+        text = f"{BLOCKED_PREFIX}{text} (settings {NETWORKS_SETTING}, {HTTP_SETTING})"
     return Sent(
         outcome=judge_error(error),
         status=None,

@@ -19,6 +19,7 @@ from gateway.storage.sealing import Sealer
 from gateway.storage.tasks import Due
 from gateway.telemetry import get_logger
 from gateway.telemetry.tracing import HEADER
+from gateway.webhooks.events import EventType
 from gateway.webhooks.lanes import lane_of
 from gateway.webhooks.outcome import Outcome, Sent
 from gateway.webhooks.retry import next_try
@@ -31,6 +32,15 @@ _log = get_logger("gateway.webhooks")
 
 WAITING_ROOM = 4
 """How many deliveries are in hand for each that may be under way: the next is here when one is through."""
+
+
+_OVERTAKEN = Sent(
+    outcome=Outcome.OVERTAKEN,
+    status=None,
+    retry_after=None,
+    detail="not sent again: more has happened to the job since",
+    duration_s=0.0,
+)
 
 
 class Deliver:
@@ -80,20 +90,24 @@ class Deliver:
         """Try once."""
         delivery, tools = task.delivery, self._tools
         lane = task.lane or delivery.endpoint_id or lane_of(delivery.url)
-        at_ms, version = tools.clock.now_ms(), 0
+        at_ms, version, overtaken = tools.clock.now_ms(), 0, False
         about = {"motion_gateway.job_id": delivery.job_id, "motion_gateway.webhook_id": delivery.message_id}
         with tools.tracing.span("webhook", "client", about, parent=delivery.traceparent) as span:
             traced = {} if span.context is None else {HEADER: span.context}
 
             async def write() -> Letter | None:
                 """Sign with what is valid now, and send to where the endpoint is now."""
-                nonlocal at_ms, version
+                nonlocal at_ms, version, overtaken
                 endpoint: Endpoint | None = None
                 if delivery.endpoint_id is not None:
                     endpoint = await tools.outbox.endpoint(delivery.endpoint_id)
                     if endpoint is None:
                         return None
                     version = endpoint.version
+                if _is_repeated_progress(task):
+                    overtaken = await tools.outbox.overtaken(delivery)
+                    if overtaken:
+                        return None
                 at_ms = tools.clock.now_ms()
                 headers = sign(
                     self._keys(task, endpoint, at_ms),
@@ -106,6 +120,9 @@ class Deliver:
 
             sent = await self._sender.send_written(write, lane=lane)
             span.note({"motion_gateway.outcome": "dropped" if sent is None else sent.outcome.value})
+        if overtaken:
+            await self._log_try(task, _OVERTAKEN, at_ms, version)
+            return
         if sent is None:
             await persist(lambda: tools.outbox.drop(task.claim))
             return
@@ -143,7 +160,7 @@ class Deliver:
                 tried,
                 state=state,
                 due=due,
-                endpoint_id=delivery.endpoint_id,
+                endpoint_id=None if sent is _OVERTAKEN else delivery.endpoint_id,
                 version=version,
                 elsewhere=elsewhere,
             )
@@ -212,3 +229,10 @@ class Deliver:
         if task.owner_sealed_secret is None:
             raise SettingsError(f"the owner {delivery.owner!r} has no webhook secret; create a key for it")
         return self._sealer.open(task.owner_sealed_secret, bound_to=delivery.owner)
+
+
+def _is_repeated_progress(task: DeliveryTask) -> bool:
+    """Whether it tells of progress, and comes again by itself or by `recover`; a redeliver is sent anyhow."""
+    memo = task.claim.memo
+    again = task.claim.tries > 0 or memo.asked
+    return task.delivery.type == EventType.PROGRESS and again and not (memo.meant_ms or memo.delivered_ms)

@@ -24,8 +24,9 @@ OPEN = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a database."""
-    run(tmp_path, "keys", "create", "--name", "shop")
+    """A folder with a database, and two owners."""
+    for name in ("shop", "other"):
+        run(tmp_path, "keys", "create", "--name", name)
     return tmp_path
 
 
@@ -105,7 +106,9 @@ def test_a_test_shows_what_the_receiver_says(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "told"),
     [
-        (("create", "--owner", "o", "--url", "https://10.0.0.1"), 1, "10.0.0.1"),
+        (("create", "--owner", "o", "--url", URL), 1, "there is no owner 'o'; there is 'other', 'shop'"),
+        (("create", "--owner", "shop", "--url", "https://10.0.0.1"), 1, "webhooks.allowed_networks"),
+        (("create", "--owner", "shop", "--url", "http://receiver.example"), 1, "webhooks.allow_http"),
         (("create", "--owner", "o", "--url", URL, "--event", "ping"), 2, "job.held"),
         (("create", "--owner", "o", "--url", URL, "--description", "x" * 201), 2, "200"),
         (("rotate", "we_nobody"), 1, "no such endpoint"),

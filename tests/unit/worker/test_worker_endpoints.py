@@ -17,6 +17,7 @@ from job_examples import NOW_MS
 from store_stage import Stage
 from worker_bench import SCHEDULE_S, Answer, Bench, Killed, NobodyThere, Reply
 
+from gateway.jobs.transitions import Event, Step
 from gateway.jobs.view import instant
 from gateway.service.deliveries import DeliveryView
 from gateway.service.pings import Pings
@@ -400,6 +401,35 @@ async def test_what_waits_for_a_late_try_is_recovered_too(told: Told) -> None:
     await recover(since_ms=NOW_MS)
     await told.tries(OK)
     assert await told.states() == ["delivered"]
+
+
+async def test_progress_that_is_no_news_any_more_is_not_sent_again(told: Told) -> None:
+    stage = told.stage
+    await stage.endpoints.change(told.id, owner="alice", events=["job.progress"])
+    job_id = await stage.accept()
+
+    async def advances(to: float) -> None:
+        event = Event(type="job.progress", note={"progress": to})
+        await stage.record.transition(job_id, lambda job, _: Step(job=job, events=(event,)))
+
+    await advances(0.25)
+    await told.tries(Reply(500))
+    stage.clock.advance(5)
+    await told.tries(Reply(500))
+    await advances(0.5)
+    await told.tries(Reply(500))
+    before = await told.stands()
+    stage.clock.advance(SCHEDULE_S[2])
+    await told.tries(OK)
+    latest, overtaken = await stage.deliveries.of_endpoint(told.id, owner="alice", before=None, limit=9)
+    assert (latest.state, overtaken.state) == ("delivered", "given_up")
+    assert [one.outcome for one in overtaken.attempts] == ["http_error", "http_error", "overtaken"]
+    assert "more has happened to the job" in overtaken.attempts[-1].detail
+    assert before.failures == 3
+    await stage.endpoints.recover(told.id, owner="alice", since_ms=NOW_MS)
+    assert await told.tries() == []
+    await stage.deliveries.redeliver(overtaken.id, owner="alice")
+    assert len(await told.tries(OK)) == 1, "whoever asks for this one gets it"
 
 
 async def test_what_was_asked_for_again_says_nothing_of_how_late_webhooks_are(told: Told) -> None:
