@@ -202,7 +202,7 @@ class Metrics:
         )
         self.webhook_lag_seconds = self._histogram(
             "webhook_lag_seconds",
-            "Seconds from a job's event to the receiver's acknowledgement.",
+            "Seconds from a job's event to the receiver's acknowledgement; not of what was asked for again.",
             LAG_BUCKETS,
         )
         self._slots_in_use = self._gauge(
