@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 import click
 import msgspec
 from rich import box
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from gateway.api.paging import parse_instant
@@ -25,6 +25,7 @@ from gateway.service.pings import Pings
 from gateway.settings import Settings
 from gateway.storage.store import Store
 from gateway.webhooks.events import DEFAULT_EVENTS, EventType
+from gateway.webhooks.outcome import Outcome
 from gateway.webhooks.sending import open_sender
 
 T = TypeVar("T")
@@ -117,7 +118,11 @@ def rotate(endpoint_id: str, database: str | None, config: Path | None) -> None:
 @click.argument("endpoint_id", metavar="ID")
 @settings_options
 def test(endpoint_id: str, database: str | None, config: Path | None) -> None:
-    """Send it a ping now, from this machine; exit code 1 when it does not take it."""
+    """Send it a ping now, from this machine; exit code 1 when it does not take it.
+
+    Which receivers may be called is judged by this command's own settings and environment, not by those of a
+    gateway that runs.
+    """
     settings = existing_settings(database, config)
 
     async def ping(store: Store) -> str:
@@ -130,6 +135,8 @@ def test(endpoint_id: str, database: str | None, config: Path | None) -> None:
             await sender.aclose()
         answered = "no answer" if sent.status is None else f"status {sent.status}"
         told = f"{sent.outcome} ({answered}, {sent.duration_ms} ms)"
+        if sent.outcome is Outcome.BLOCKED:
+            told += ", by the settings of this command; a gateway goes by those it was started with"
         if not sent.delivered:
             raise Failed(f"{told}: {sent.detail}" if sent.detail else told)
         return told
@@ -236,7 +243,8 @@ def _show_secret(made: EndpointWithSecret) -> None:
 
 
 def _print_table(found: Sequence[EndpointView]) -> None:
-    table = Table("ID", "Owner", "URL", "Events", "Signing", "State", "Failing since", box=box.SIMPLE_HEAD)
+    names = Column("ID", no_wrap=True, min_width=max(len(one.id) for one in found))
+    table = Table(names, "Owner", "URL", "Events", "Signing", "State", "Failing since", box=box.SIMPLE_HEAD)
     for one in found:
         state = one.state if one.disabled_reason is None else f"{one.state}: {one.disabled_reason}"
         since = (one.failing_since or "")[:16].replace("T", " ")

@@ -133,6 +133,7 @@ _BY_ID = select(jobs).where(jobs.c.id == bindparam("job_id"))
 _BY_IDS = select(jobs).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
 _LOCKED = _BY_ID.with_for_update()
 _LOCKS = _STORED.order_by(jobs.c.id).with_for_update()
+_SEQUENCE = select(jobs.c.sequence).where(jobs.c.id == bindparam("job_id"))
 _UPDATE = update(jobs).where(jobs.c.id == bindparam("job_id"), jobs.c.sequence == bindparam("seen"))
 _PROGRESS = (
     update(jobs)
@@ -215,6 +216,11 @@ def find_kept(connection: Connection, keys: Sequence[tuple[str, str]]) -> list[K
 def find_stored(connection: Connection, job_ids: Sequence[str]) -> frozenset[str]:
     """Return which of these jobs exist."""
     return frozenset(connection.execute(_STORED, {"ids": list(job_ids)}).scalars())
+
+
+def sequence_of(connection: Connection, job_id: str) -> int:
+    """Read the number of a job's last event; 0 for an unknown one."""
+    return connection.execute(_SEQUENCE, {"job_id": job_id}).scalar_one_or_none() or 0
 
 
 def load(connection: Connection, job_id: str, *, lock: bool = False) -> Job | None:

@@ -46,6 +46,7 @@ _ACTIVE_OWNER = select(api_keys.c.owner).where(
     api_keys.c.id == bindparam("key_id"), api_keys.c.revoked_at_ms.is_(None)
 )
 _OWNER = select(owners.c.sealed_webhook_secret).where(owners.c.name == bindparam("name"))
+_OWNERS = select(owners.c.name).order_by(owners.c.name).limit(bindparam("limit"))
 _INSERT_OWNER = insert(owners)
 
 
@@ -94,6 +95,11 @@ def find_owner(connection: Connection, key_id: str) -> str | None:
 def owner_secret(connection: Connection, owner: str) -> str | None:
     """Return the owner's sealed webhook secret; None for an owner we do not know."""
     return connection.execute(_OWNER, {"name": owner}).scalar_one_or_none()
+
+
+def owner_names(connection: Connection, *, limit: int) -> list[str]:
+    """Read the names of owners, in their order."""
+    return list(connection.execute(_OWNERS, {"limit": limit}).scalars())
 
 
 def insert_owner(connection: Connection, *, name: str, sealed_webhook_secret: str, at_ms: int) -> None:

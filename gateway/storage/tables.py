@@ -246,8 +246,11 @@ webhook_endpoints = Table(
     Column("state", String(8), nullable=False),
     Column("disabled_reason", String(16)),
     Column("disabled_at_ms", BigInteger),
-    # The first failure since the last success.
+    # The first failure since the last success, and how many there were since; counted to a few.
     Column("failing_since_ms", BigInteger),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    # Raised by what makes tries that are under way say nothing of it: another URL, and an enable.
+    Column("version", Integer, nullable=False, server_default="0"),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("updated_at_ms", BigInteger, nullable=False),
     CheckConstraint("signing IN ('hmac','ed25519')", name="signing"),

@@ -329,7 +329,8 @@ METRICS: Final = (
         name="webhook_lag_seconds",
         kind=Kind.HISTOGRAM,
         unit="seconds",
-        meaning="Seconds from a job's event to the receiver's acknowledgement.",
+        meaning="Seconds from a job's event to the receiver's acknowledgement; not of what was asked for"
+        " again.",
         buckets=LAG_BUCKETS,
         group=WEBHOOKS,
         fleet=Fleet.SUM,

@@ -22,7 +22,7 @@ SETTLED: Final = ("adopted", "resubmitted", "failed", "expired", "cancelled", "l
 """What became of a submission whose outcome was unknown."""
 DELIVERY_OUTCOMES: Final = (
     "delivered", "gone", "throttled", "redirected", "http_error", "timeout", "tls", "connection", "blocked",
-    "busy",
+    "overtaken", "busy",
 )  # fmt: skip
 """What came of one try to deliver; a test compares them with `gateway.webhooks.outcome`."""
 CALLBACK_OUTCOMES: Final = (

@@ -37,6 +37,8 @@ class Outcome(StrEnum):
     """No address, nobody there, or what came back was broken off or no HTTP."""
     BLOCKED = "blocked"
     """Must not be dialled, and was not."""
+    OVERTAKEN = "overtaken"
+    """Not a try: a job's progress that is no news any more is not sent again."""
     BUSY = "busy"
     """Not a try: as many deliveries as allowed were under way, and the receiver was not asked."""
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from importlib.metadata import version
+from typing import TypeVar
 
 import httpx
+from msgspec import Struct
 
 from gateway.net import FRESH, DialRefused, GuardedTransport, parse_policy, read_prefix
 from gateway.net.pool import SocketFactory
@@ -15,15 +18,26 @@ from gateway.settings.model import Webhooks
 from gateway.telemetry import redact
 from gateway.webhooks.lanes import Lanes
 from gateway.webhooks.outcome import BLOCKED_PREFIX, Outcome, Sent, judge_error, judge_status
+from gateway.webhooks.receivers import HTTP_SETTING, NETWORKS_SETTING
 
 READ_BYTES = 8192  # of an answer, at most; then the connection is closed
 KEPT_BYTES = 1024  # of its text
 QUEUE_S = 5.0  # no more of a lane is claimed than a good receiver takes in that time
 
+T = TypeVar("T")
+
 _FIXED_HEADERS = {
     "content-type": "application/json",
     "user-agent": f"motion-gateway/{version('motion-gateway')}",
 }
+
+
+class Letter(Struct, frozen=True, kw_only=True):
+    """What is sent, and where to."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
 
 
 class Sender:
@@ -66,24 +80,57 @@ class Sender:
             body: the exact bytes that were signed.
             lane: whose queue it stands in; None for that of the host and port.
         """
+        letter = Letter(url=url, headers=headers, body=body)
         try:
-            request = httpx.Request(
-                "POST", url, headers={**headers, **_FIXED_HEADERS}, content=body, extensions={FRESH: True}
-            )
+            queue = httpx.URL(url).netloc.decode("ascii") if lane is None else lane
         except (httpx.InvalidURL, UnicodeError) as error:
             return _failed(error, 0.0)
-        try:
-            async with self._lanes.lane(
-                request.url.netloc.decode("ascii") if lane is None else lane, within_s=self._queue_s
-            ):
-                return await self._exchange(request)
-        except TimeoutError:  # of the lane: the transport's are httpx's
-            detail = "not sent: as many deliveries as allowed are under way"
-            return Sent(outcome=Outcome.BUSY, status=None, retry_after=None, detail=detail, duration_s=0.0)
+        return await self._in_turn(queue, lambda: self._post(letter))
+
+    async def send_written(self, write: Callable[[], Awaitable[Letter | None]], *, lane: str) -> Sent | None:
+        """Try once with what is written when the turn has come: whoever rotates, moves or disables is heeded.
+
+        Args:
+            write: gives what is to be sent; None when nothing is any more. What it raises is raised here.
+            lane: whose queue it stands in.
+
+        Returns:
+            None when nothing was to be sent.
+        """
+
+        async def written() -> Sent | None:
+            letter = await write()
+            return None if letter is None else await self._post(letter)
+
+        return await self._in_turn(lane, written)
 
     async def aclose(self) -> None:
         """Close every connection."""
         await self._transport.aclose()
+
+    async def _in_turn(self, lane: str, deed: Callable[[], Awaitable[T]]) -> T | Sent:
+        async with AsyncExitStack() as place:
+            try:
+                await place.enter_async_context(self._lanes.lane(lane, within_s=self._queue_s))
+            except TimeoutError:
+                detail = "not sent: as many deliveries as allowed are under way"
+                return Sent(
+                    outcome=Outcome.BUSY, status=None, retry_after=None, detail=detail, duration_s=0.0
+                )
+            return await deed()
+
+    async def _post(self, letter: Letter) -> Sent:
+        try:
+            request = httpx.Request(
+                "POST",
+                letter.url,
+                headers={**letter.headers, **_FIXED_HEADERS},
+                content=letter.body,
+                extensions={FRESH: True},
+            )
+        except (httpx.InvalidURL, UnicodeError) as error:
+            return _failed(error, 0.0)
+        return await self._exchange(request)
 
     async def _exchange(self, request: httpx.Request) -> Sent:
         started = self._timer()
@@ -143,7 +190,7 @@ def open_sender(
 def _failed(error: Exception, duration_s: float) -> Sent:
     text = str(error) or type(error).__name__
     if isinstance(error, DialRefused):
-        text = BLOCKED_PREFIX + text
+        text = f"{BLOCKED_PREFIX}{text} (settings {NETWORKS_SETTING}, {HTTP_SETTING})"
     return Sent(
         outcome=judge_error(error),
         status=None,

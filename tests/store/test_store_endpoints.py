@@ -25,7 +25,7 @@ CANCELLED = ("job.cancelled",)
 
 async def an_endpoint(stage: Stage, url: str = URL, *, owner: str = "alice", **given: object) -> str:
     options: dict[str, object] = {"events": CANCELLED} | given
-    return (await stage.endpoints.create(owner=owner, url=url, **options)).id  # type: ignore[arg-type]  # given
+    return (await stage.endpoints.create(owner=owner, url=url, **options)).id
 
 
 async def ended(stage: Stage, *, own: bool = False) -> str:
@@ -320,3 +320,12 @@ async def test_the_log_of_deliveries_comes_in_pages_newest_first(stage: Stage) -
     of_job = await stage.deliveries.of_job(jobs[0], owner=None, before=None, limit=9)
     assert {one.endpoint_id for one in of_job} == {endpoint_id, None}
     assert {one.job_id for one in of_job} == {jobs[0]}
+
+
+async def test_an_owner_that_does_not_exist_gets_none_and_those_that_do_are_named(stage: Stage) -> None:
+    for name in ("carol", "bob"):
+        await stage.keys.ensure_owner(name)
+    before = await stage.everything()
+    with pytest.raises(Refusal, match=r"no owner 'alice'; there is 'bob', 'carol'$"):
+        await service.Endpoints.create(stage.endpoints, owner="alice", url=URL)
+    assert await stage.everything() == before

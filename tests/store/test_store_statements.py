@@ -175,7 +175,12 @@ def plans(connection: Connection, run: Run) -> list[str]:
             lambda c: endpoints.page(c, owner="alice", before=None, limit=9),
             "ix_webhook_endpoints_owner_id",
         ),
-        (lambda c: endpoints.well(c, "we_1"), "sqlite_autoindex_webhook_endpoints_1"),
+        (lambda c: endpoints.progress_heard(c, ["alice"]), "ix_webhook_endpoints_owner_id"),
+        (
+            lambda c: tasks.send_late_now(c, "lane", first="", from_ms=NOW_MS, at_ms=NOW_MS, limit=9),
+            "ix_tasks_lane",
+        ),
+        (lambda c: endpoints.well(c, "we_1", version=0), "sqlite_autoindex_webhook_endpoints_1"),
         (lambda c: endpoints.remove(c, "we_1"), "sqlite_autoindex_webhook_endpoints_1"),
         (endpoints.count_by_state, "ix_webhook_endpoints_state"),
         (queue.oldest_ms, "sqlite_autoindex_tasks_1"),
