@@ -124,7 +124,7 @@ class Deliveries:
             if delivery.endpoint_id is not None:
                 check_enabled(endpoint_rows.load(connection, delivery.endpoint_id))
             if not waits and delivery.state != "pending":
-                lane = delivery.endpoint_id or lane_of(delivery.url)
+                lane = delivery.endpoint_id or lane_of(delivery.url, delivery.owner)
                 requeue(connection, {delivery_id: lane}, at_ms=now_ms)
             found = delivery_rows.load(connection, delivery_id)
             return _shown(connection, [] if found is None else [found])[0]

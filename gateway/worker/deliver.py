@@ -20,8 +20,8 @@ from gateway.webhooks.lanes import lane_of
 from gateway.webhooks.outcome import Outcome, Sent
 from gateway.webhooks.retry import next_try
 from gateway.webhooks.sending import Sender
+from gateway.webhooks.shares import Shares, pace_of
 from gateway.webhooks.signing import Key, decode_secret, sign
-from gateway.worker.in_hand import InHand
 from gateway.worker.tools import Tools, persist
 
 _log = get_logger("gateway.webhooks")
@@ -38,7 +38,7 @@ class Deliver:
         sender: dials receivers.
         sealer: opens their secrets.
         settings: the schedule.
-        in_hand: counts what was claimed of each lane.
+        in_hand: counts what was claimed and is not done.
     """
 
     def __init__(
@@ -47,31 +47,35 @@ class Deliver:
         sender: Sender,
         sealer: Sealer,
         settings: Webhooks,
-        in_hand: InHand | None = None,
+        in_hand: Shares | None = None,
     ) -> None:
-        self._in_hand = in_hand or InHand(most=WAITING_ROOM * settings.per_host_concurrency)
+        self._in_hand = in_hand or Shares(
+            total=WAITING_ROOM * settings.concurrency,
+            per_lane=WAITING_ROOM * settings.per_host_concurrency,
+            at_once=settings.concurrency,
+        )
         self._tools = tools
         self._sender = sender
         self._sealer = sealer
         self._settings = settings
 
     async def claim(self, limit: int) -> list[DeliveryTask]:
-        """Lease what is due, of each lane as much as there is room for."""
-        tasks = await self._tools.outbox.claim(limit, self._in_hand.room)
+        """Lease what is due, of each lane its share."""
+        tasks = await self._tools.outbox.claim(limit, self._in_hand.deal)
         for task in tasks:
-            self._in_hand.take(task.lane)
+            self._in_hand.take(task.lane, task.delivery.owner)
         return tasks
 
     async def next_due_ms(self) -> int | None:
         """When the next one is due for which there is room."""
-        return await self._tools.outbox.next_due_ms(self._in_hand.room)
+        return await self._tools.outbox.next_due_ms(self._in_hand.may_take)
 
     async def carry_out(self, task: DeliveryTask) -> None:
         """Try once what `claim` gave."""
         try:
             await self(task)
         finally:
-            self._in_hand.put_down(task.lane)
+            self._in_hand.put_down(task.lane, task.delivery.owner)
 
     async def __call__(self, task: DeliveryTask) -> None:
         """Try once."""
@@ -89,10 +93,14 @@ class Deliver:
         with self._tools.tracing.span("webhook", "client", about, parent=delivery.traceparent) as span:
             traced = {} if span.context is None else {HEADER: span.context}
             sent = await self._sender.send(
-                url=url, headers=headers | traced, body=delivery.body, lane=task.lane or lane_of(url)
+                url=url,
+                headers=headers | traced,
+                body=delivery.body,
+                lane=task.lane or lane_of(url, delivery.owner),
+                owner=delivery.owner,
             )
             span.note({"motion_gateway.outcome": sent.outcome.value})
-        self._in_hand.learn(task.lane, sent.outcome)
+        self._in_hand.learn(task.lane, pace_of(sent.outcome, sent.duration_s))
         if sent.outcome is not Outcome.BUSY:
             reach(Point.WEBHOOK_AFTER_SEND)
             await self._log_try(task, sent, at_ms)
