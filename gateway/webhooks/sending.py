@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import httpx
 
-from gateway.net import FRESH, DialRefused, GuardedTransport, parse_policy, read_prefix
+from gateway.net import DIAL, FRESH, Dial, DialRefused, GuardedTransport, parse_policy, read_prefix
 from gateway.net.pool import SocketFactory
 from gateway.net.resolver import Lookup
 from gateway.settings.model import Webhooks
@@ -21,6 +21,7 @@ from gateway.webhooks.turns import Turns
 
 READ_BYTES = 8192  # of an answer, at most; then the connection is closed
 KEPT_BYTES = 1024  # of its text
+LOOKUPS_EACH = 2  # for each delivery that may be under way: one that was given up may hang on
 BODY_S = 1.0  # for reading it, once the status is known: that alone decides
 QUEUE_S = 5.0  # no more of a lane is claimed than a good receiver takes in that time
 
@@ -82,7 +83,11 @@ class Sender:
         """
         try:
             request = httpx.Request(
-                "POST", url, headers={**headers, **_FIXED_HEADERS}, content=body, extensions={FRESH: True}
+                "POST",
+                url,
+                headers={**headers, **_FIXED_HEADERS},
+                content=body,
+                extensions={FRESH: True, DIAL: Dial(owner=owner)},
             )
         except (httpx.InvalidURL, UnicodeError) as error:
             return _failed(error, 0.0)
@@ -151,6 +156,7 @@ def open_sender(
         connect_s=settings.connect_timeout_s,
         lookup_s=settings.connect_timeout_s,
         limit=0,  # the turns count
+        lookups=LOOKUPS_EACH * settings.concurrency,
         lookup=lookup,
         socket_factory=socket_factory,
     )
