@@ -1,4 +1,4 @@
-"""Receivers that do a sender harm cost those nothing who do none: 7 of them, or 21 of one owner; real sockets."""
+"""Receivers that do a sender harm, 7 or 21 of one owner, cost those nothing who do none; real sockets."""
 
 from __future__ import annotations
 
