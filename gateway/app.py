@@ -61,7 +61,7 @@ from gateway.service.jobs import Jobs
 from gateway.service.keys import Keys
 from gateway.service.leases import Leases
 from gateway.service.outbox import DeliveryTask, Outbox
-from gateway.service.pings import Pings
+from gateway.service.pings import Pings, open_ping_sender
 from gateway.service.plans import Planner
 from gateway.service.quotas import Quotas
 from gateway.service.record import Record
@@ -260,7 +260,8 @@ class Gateway:
             wake=self._wakeup.wake,
         )
         self._deliveries = Deliveries(database, clock, self._wakeup.wake)
-        self.pings = Pings(clock, ids, sealer, self._sender, self.metrics.webhook_attempt)
+        self._ping_sender = open_ping_sender(settings.webhooks)
+        self.pings = Pings(clock, ids, sealer, self._ping_sender, self.metrics.webhook_attempt)
         self._name = ids.new("wrk")
         self._leases = Leases(database, clock, holder=self._name, lease_s=settings.worker.lease_s)
         self._dispatch = Dispatch(self._leases, self._healths)
@@ -531,6 +532,7 @@ class Gateway:
         await self._watch.close()
         await self._upstream.aclose()
         await self._sender.aclose()
+        await self._ping_sender.aclose()
         await self.store.database.close()
         self._unlock()
         await asyncio.to_thread(self._tracing.close)  # last, since it may wait for whoever takes spans

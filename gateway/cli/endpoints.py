@@ -21,12 +21,11 @@ from gateway.cli.exits import Failed
 from gateway.cli.screen import open_console
 from gateway.ids import Ids
 from gateway.service.endpoints import Endpoints, EndpointView, EndpointWithSecret
-from gateway.service.pings import Pings
+from gateway.service.pings import Pings, open_ping_sender
 from gateway.settings import Settings
 from gateway.storage.store import Store
 from gateway.webhooks.events import DEFAULT_EVENTS, EventType
 from gateway.webhooks.outcome import Outcome
-from gateway.webhooks.sending import open_sender
 
 T = TypeVar("T")
 
@@ -127,7 +126,7 @@ def test(endpoint_id: str, database: str | None, config: Path | None) -> None:
 
     async def ping(store: Store) -> str:
         endpoint = await _endpoints(settings, store).load(endpoint_id, owner=None)
-        sender = open_sender(settings.webhooks)
+        sender = open_ping_sender(settings.webhooks)
         try:
             pings = Pings(store.clock, Ids(store.clock), store.sealer, sender, lambda _: None)
             sent = await pings.send(endpoint)

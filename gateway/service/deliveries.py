@@ -126,7 +126,7 @@ class Deliveries:
             if delivery.endpoint_id is not None:
                 check_enabled(endpoint_rows.load(connection, delivery.endpoint_id))
             if not waits and delivery.state != "pending":
-                lane = delivery.endpoint_id or lane_of(delivery.url)
+                lane = delivery.endpoint_id or lane_of(delivery.url, delivery.owner)
                 had_ms = (delivery.finished_at_ms or now_ms) if delivery.state == "delivered" else 0
                 requeue(connection, {delivery_id: lane}, at_ms=now_ms, meant_ms=now_ms, delivered_ms=had_ms)
             found = delivery_rows.load(connection, delivery_id)

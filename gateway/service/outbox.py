@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,6 +20,7 @@ from gateway.storage.deliveries import Delivery, DeliveryAttempt
 from gateway.storage.endpoints import Endpoint, Reason
 from gateway.storage.tasks import Claim, Due
 from gateway.webhooks.endurance import FEWEST_FAILURES, disabled_for
+from gateway.webhooks.lanes import WaitingLane, owner_of
 from gateway.webhooks.outcome import Outcome
 
 DELIVERY_KINDS = (TaskKind.DELIVER,)
@@ -64,14 +65,14 @@ class _Judged(Struct, frozen=True):
     """It was of where the endpoint was before: it says nothing."""
 
 
-RoomOf = Callable[[str, int], int]
-"""How many more deliveries of a lane may be taken, when so many may be of all."""
+Deal = Callable[[Sequence[WaitingLane], int], Mapping[str, int]]
+"""How many deliveries of each lane may be taken, when so many may be of all."""
+MayTake = Callable[[str, str], bool]
+"""Whether one more may be taken of a lane and its owner."""
 
-NO_LIMIT = 1_000_000
 
-
-def _endless(_lane: str, left: int) -> int:
-    return left
+def _all(waiting: Sequence[WaitingLane], limit: int) -> dict[str, int]:
+    return {one.lane: limit for one in sorted(waiting, key=lambda one: one.due_at_ms)}
 
 
 class Outbox:
@@ -89,19 +90,19 @@ class Outbox:
         self._progress = Batched(self._progress_batch, limit=LOGGED_AT_ONCE)
         self._endpoints = Batched(self._load_batch, limit=LOGGED_AT_ONCE)
 
-    async def claim(self, limit: int, room: RoomOf = _endless) -> list[DeliveryTask]:
-        """Lease due deliveries, the longest due lane first.
+    async def claim(self, limit: int, deal: Deal = _all) -> list[DeliveryTask]:
+        """Lease due deliveries.
 
         What is for an endpoint that is disabled, or deleted, is given up instead: its bytes are kept.
 
         Args:
             limit: most of them.
-            room: how many more of a lane may be taken, when so many may be of all.
+            deal: how many of each lane.
         """
         now_ms = self._clock.now_ms()
 
         def operation(connection: Connection) -> list[DeliveryTask]:
-            found = self._due_deliveries(connection, limit, room, now_ms)
+            found = self._due_deliveries(connection, limit, deal, now_ms)
             if not found:
                 return []
             claims = task_rows.claim_named(
@@ -132,17 +133,12 @@ class Outbox:
 
         return await self._database.write(operation)
 
-    def _due_deliveries(
-        self, connection: Connection, limit: int, room: RoomOf, now_ms: int
-    ) -> dict[str, str]:
+    def _due_deliveries(self, connection: Connection, limit: int, deal: Deal, now_ms: int) -> dict[str, str]:
         """Read what is to be claimed, with its lane."""
-        due = task_rows.lanes(connection, now_ms=now_ms, holder=self._leases.holder)
+        waiting = self._waiting(connection, now_ms)
         found: dict[str, str] = {}
-        for lane, at_ms in sorted(due.items(), key=lambda one: one[1]):
-            left = limit - len(found)
-            most = min(room(lane, left), left)
-            if at_ms > now_ms or left <= 0:
-                break
+        for lane, share in deal([one for one in waiting if one.due_at_ms <= now_ms], limit).items():
+            most = min(share, limit - len(found))
             if most > 0:
                 subjects = task_rows.waiting_in(
                     connection, lane, limit=most, now_ms=now_ms, holder=self._leases.holder
@@ -150,13 +146,17 @@ class Outbox:
                 found |= dict.fromkeys(subjects, lane)
         return found
 
-    async def next_due_ms(self, room: RoomOf = _endless) -> int | None:
-        """When the next delivery may be claimed of a lane that has room for it; None: there is none."""
+    async def next_due_ms(self, may_take: MayTake = lambda _lane, _owner: True) -> int | None:
+        """When the next delivery may be claimed of a lane that may have one more; None: there is none."""
         now_ms = self._clock.now_ms()
-        due = await self._database.read(
-            lambda connection: task_rows.lanes(connection, now_ms=now_ms, holder=self._leases.holder)
-        )
-        return min((at_ms for lane, at_ms in due.items() if room(lane, NO_LIMIT) > 0), default=None)
+        waiting = await self._database.read(lambda connection: self._waiting(connection, now_ms))
+        return min((one.due_at_ms for one in waiting if may_take(one.lane, one.owner)), default=None)
+
+    def _waiting(self, connection: Connection, now_ms: int) -> list[WaitingLane]:
+        found = task_rows.lanes(connection, now_ms=now_ms, holder=self._leases.holder)
+        return [
+            WaitingLane(one.lane, one.endpoint_owner or owner_of(one.lane), one.due_at_ms) for one in found
+        ]
 
     async def endpoint(self, endpoint_id: str) -> Endpoint | None:
         """Return an endpoint as it stands now, if it is to be sent to: read right before that."""

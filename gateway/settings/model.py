@@ -133,7 +133,8 @@ class Webhooks(Struct, frozen=True, kw_only=True):
     concurrency: Count = 64
     """Most deliveries under way at once."""
     per_host_concurrency: Count = 4
-    """Most deliveries under way at once to one endpoint, or to one host and port for jobs' own webhooks."""
+    """Most deliveries under way at once to one endpoint, or to one host and port for jobs' own webhooks. A
+    receiver that is new, or whose last answer took 3 seconds or more, gets one at a time."""
 
 
 class Media(Struct, frozen=True, kw_only=True):

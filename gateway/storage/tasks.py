@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 
 from gateway.jobs.transitions import TaskKind
-from gateway.storage.tables import DELIVERS, tasks
+from gateway.storage.tables import DELIVERS, tasks, webhook_endpoints
 from gateway.telemetry import get_logger
 
 _log = get_logger("gateway.storage")
@@ -122,6 +122,10 @@ _LANES = select(
     .where(_DELIVERS, tasks.c.lane == _found.c.lane, FREE)
     .scalar_subquery()
     .label("due_at_ms"),
+    select(webhook_endpoints.c.owner)
+    .where(webhook_endpoints.c.id == _found.c.lane)
+    .scalar_subquery()
+    .label("owner"),
 )
 _IN_LANE = (
     select(tasks.c.subject)
@@ -326,10 +330,23 @@ def insert_deliveries(connection: Connection, due: Sequence[NewDelivery]) -> Non
     )
 
 
-def lanes(connection: Connection, *, now_ms: int, holder: str) -> dict[str, int]:
+class DueLane(Struct, frozen=True):
+    """A lane with deliveries that could be claimed, now or later."""
+
+    lane: str
+    endpoint_owner: str | None
+    """None: it is no endpoint's, or of one that was deleted."""
+    due_at_ms: int
+
+
+def lanes(connection: Connection, *, now_ms: int, holder: str) -> list[DueLane]:
     """Read when the next delivery of each lane is due that could be claimed, now or later."""
     found = connection.execute(_LANES, {"now_ms": now_ms, "holder": holder})
-    return {row.lane: row.due_at_ms for row in found if row.lane is not None and row.due_at_ms is not None}
+    return [
+        DueLane(row.lane, row.owner, row.due_at_ms)
+        for row in found
+        if row.lane is not None and row.due_at_ms is not None
+    ]
 
 
 def waiting_in(connection: Connection, lane: str, *, limit: int, now_ms: int, holder: str) -> list[str]:

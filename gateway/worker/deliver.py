@@ -24,8 +24,8 @@ from gateway.webhooks.lanes import lane_of
 from gateway.webhooks.outcome import Outcome, Sent
 from gateway.webhooks.retry import next_try
 from gateway.webhooks.sending import Letter, Sender
+from gateway.webhooks.shares import Shares, pace_of
 from gateway.webhooks.signing import Key, decode_secret, sign
-from gateway.worker.in_hand import InHand
 from gateway.worker.tools import Tools, persist
 
 _log = get_logger("gateway.webhooks")
@@ -51,7 +51,7 @@ class Deliver:
         sender: dials receivers.
         sealer: opens their secrets.
         settings: the schedule.
-        in_hand: counts what was claimed of each lane.
+        in_hand: counts what was claimed and is not done.
     """
 
     def __init__(
@@ -60,36 +60,40 @@ class Deliver:
         sender: Sender,
         sealer: Sealer,
         settings: Webhooks,
-        in_hand: InHand | None = None,
+        in_hand: Shares | None = None,
     ) -> None:
-        self._in_hand = in_hand or InHand(most=WAITING_ROOM * settings.per_host_concurrency)
+        self._in_hand = in_hand or Shares(
+            total=WAITING_ROOM * settings.concurrency,
+            per_lane=WAITING_ROOM * settings.per_host_concurrency,
+            at_once=settings.concurrency,
+        )
         self._tools = tools
         self._sender = sender
         self._sealer = sealer
         self._settings = settings
 
     async def claim(self, limit: int) -> list[DeliveryTask]:
-        """Lease what is due, of each lane as much as there is room for."""
-        tasks = await self._tools.outbox.claim(limit, self._in_hand.room)
+        """Lease what is due, of each lane its share."""
+        tasks = await self._tools.outbox.claim(limit, self._in_hand.deal)
         for task in tasks:
-            self._in_hand.take(task.lane)
+            self._in_hand.take(task.lane, task.delivery.owner)
         return tasks
 
     async def next_due_ms(self) -> int | None:
         """When the next one is due for which there is room."""
-        return await self._tools.outbox.next_due_ms(self._in_hand.room)
+        return await self._tools.outbox.next_due_ms(self._in_hand.may_take)
 
     async def carry_out(self, task: DeliveryTask) -> None:
         """Try once what `claim` gave."""
         try:
             await self(task)
         finally:
-            self._in_hand.put_down(task.lane)
+            self._in_hand.put_down(task.lane, task.delivery.owner)
 
     async def __call__(self, task: DeliveryTask) -> None:
         """Try once."""
         delivery, tools = task.delivery, self._tools
-        lane = task.lane or delivery.endpoint_id or lane_of(delivery.url)
+        lane = task.lane or delivery.endpoint_id or lane_of(delivery.url, delivery.owner)
         at_ms, version, overtaken = tools.clock.now_ms(), 0, False
         about = {"motion_gateway.job_id": delivery.job_id, "motion_gateway.webhook_id": delivery.message_id}
         with tools.tracing.span("webhook", "client", about, parent=delivery.traceparent) as span:
@@ -118,7 +122,7 @@ class Deliver:
                 url = delivery.url if endpoint is None else endpoint.url
                 return Letter(url=url, headers=headers | traced, body=delivery.body)
 
-            sent = await self._sender.send_written(write, lane=lane)
+            sent = await self._sender.send_written(write, lane=lane, owner=delivery.owner)
             span.note({"motion_gateway.outcome": "dropped" if sent is None else sent.outcome.value})
         if overtaken:
             await self._log_try(task, _OVERTAKEN, at_ms, version)
@@ -126,7 +130,7 @@ class Deliver:
         if sent is None:
             await persist(lambda: tools.outbox.drop(task.claim))
             return
-        self._in_hand.learn(task.lane, sent.outcome)
+        self._in_hand.learn(task.lane, pace_of(sent.outcome, sent.duration_s))
         if sent.outcome is not Outcome.BUSY:
             reach(Point.WEBHOOK_AFTER_SEND)
             await self._log_try(task, sent, at_ms, version)

@@ -180,7 +180,7 @@ async def test_a_turn_that_comes_late_is_dated_when_it_comes(told: Told) -> None
     (task,) = await told.bench.deliver.claim(1)
     told.bench.sender._queue_s = 60.0
     told.bench.receiver.says(OK)
-    async with told.bench.sender._lanes.lane(told.id, within_s=1):
+    async with told.bench.sender._turns.place(told.id, owner="alice", within_s=1):
         waiting = asyncio.create_task(told.bench.deliver.carry_out(task))
         await asyncio.sleep(0)
         told.stage.clock.advance(4)
