@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from copy import copy
 from enum import IntEnum
 
 from gateway.webhooks.lanes import WaitingLane
@@ -82,6 +83,17 @@ class Shares:
         self._owners: dict[str, Counter[Pace]] = {}
         self._lanes: dict[str, Counter[str]] = {}  # by owner: a lane that an older version named may have two
         self._paces: dict[str, Pace] = {}
+
+    def copied(self) -> Shares:
+        """Return one like it, for another thread to deal from: what it counts on the way is its own.
+
+        Paces are shared, and only looked up there.
+        """
+        other = copy(self)
+        other._taken = Counter(self._taken)  # noqa: SLF001 - it is one of us
+        other._owners = {owner: Counter(own) for owner, own in self._owners.items()}  # noqa: SLF001
+        other._lanes = {lane: Counter(owners) for lane, owners in self._lanes.items()}  # noqa: SLF001
+        return other
 
     @property
     def full(self) -> bool:

@@ -74,7 +74,8 @@ class Deliver:
 
     async def claim(self, limit: int) -> list[DeliveryTask]:
         """Lease what is due, of each lane its share."""
-        tasks = await self._tools.outbox.claim(limit, self._in_hand.deal)
+        # Storage deals in a thread of its own, while tries end here.
+        tasks = await self._tools.outbox.claim(limit, self._in_hand.copied().deal)
         for task in tasks:
             self._in_hand.take(task.lane, task.delivery.owner)
         return tasks

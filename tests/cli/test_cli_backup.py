@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from alembic import command
 from cli_command import Done, run, run_process
 from invariants import check_invariants
 from postgres_server import create_database, drop_database, fresh_database, shared_url, tools_path
@@ -30,6 +31,8 @@ from serve_process import ServeProcess, made_key
 
 from gateway.service.keys import Scope
 from gateway.simulator import SimulatorServer
+from gateway.storage import schema
+from gateway.storage.sqlite import open_engine
 
 RUN_S = 600.0
 SECRET = "MOTION_GATEWAY_SECRET_KEY"
@@ -285,11 +288,8 @@ def test_a_damaged_database_is_not_backed_up(stored: Path, tmp_path: Path) -> No
 
 @pytest.mark.usefixtures("stored")
 def test_a_backup_of_an_older_version_is_brought_up_on_the_way(tmp_path: Path) -> None:
-    run(tmp_path, "backup", "it.backup")
-    with closing(sqlite3.connect(tmp_path / "it.backup", isolation_level=None)) as connection:
-        for column in ("body", "due_at_ms"):
-            connection.execute(f"ALTER TABLE callback_inbox DROP COLUMN {column}")
-        connection.execute("UPDATE alembic_version SET version_num = '0010'")
+    with closing(open_engine(tmp_path / "it.backup").connect()) as connection, connection.begin():
+        command.upgrade(schema._config(connection), "0010")
     assert run(tmp_path, "restore", "it.backup", "--fail-queued").returncode == 0
     assert "up to date" in run(tmp_path, "migrate", "--show").stdout
 

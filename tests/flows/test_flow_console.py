@@ -373,10 +373,10 @@ async def test_whatever_clients_providers_and_receivers_say_is_shown_as_text(
         b"HTTP/1.1 500 Error\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(said), said)
     ) as receiver:
         running = await start_gateway(settings=OPEN)
-        endpoint = await running.gateway.endpoints.create(
-            owner=HURT, url=receiver.url() + "?x=%27<script>hurt()", description=HURT
-        )
         async with running.another_client(HURT) as client, logged_in(running) as browser:
+            endpoint = await running.gateway.endpoints.create(
+                owner=HURT, url=receiver.url() + "?x=%27<script>hurt()", description=HURT
+            )
 
             async def post() -> str:
                 reply = await client.post("/v1/jobs", json=asked("runway", metadata={HURT[:64]: HURT}))

@@ -16,6 +16,9 @@ TOLD_FROM_SEVERAL = {
     "storage.unreadable": "a row of another table each time",
     "worker.storage": "a lane's claim, or a duty, found the storage away",
     "endpoint.disabled": "by what became of a delivery, or on request",
+    "http.exception": "the API answers with a document, the console with a page",
+    "http.storage": "the API answers with a document, the console with a page",
+    "http.unreadable": "the API answers with a document, the console with a page",
 }
 
 

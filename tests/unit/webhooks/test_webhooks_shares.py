@@ -181,3 +181,14 @@ def test_whatever_happens_the_counts_are_those_of_what_is_held() -> None:
             assert hand._taken[kind] == sum(hand._pace(one) <= kind for one, _ in held)
         assert hand._taken[QUICK] <= 16
         assert set(hand._owners) == {one for _, one in held}
+
+
+def test_what_is_dealt_from_a_copy_leaves_the_places_themselves_alone() -> None:
+    shares = Shares(total=8, per_lane=4)
+    shares.take("a", "x")
+    copied = shares.copied()
+    assert copied.deal([WaitingLane(lane="b", owner="x", due_at_ms=0)], 8) == {"b": 1}
+    copied.take("b", "x")
+    shares.put_down("a", "x")
+    assert (copied.may_take("a", "x"), shares.may_take("a", "x")) == (False, True)
+    assert shares.may_take("b", "x")
