@@ -17,7 +17,7 @@ from gateway.simulator import Simulator, SimulatorServer, media, serve_simulator
 from providers.contract.motion import Character, CharacterType, MotionRequest, Reference
 
 # Modules of these folders are imported by tests of other folders.
-sys.path += [str(Path(__file__).with_name(folder)) for folder in ("flows", "store", "faults", "e2e")]
+sys.path += [str(Path(__file__).with_name(folder)) for folder in ("flows", "store", "faults")]
 
 from invariants import check_invariants
 from postgres_server import fresh_database

@@ -30,8 +30,10 @@ class OpsDesk(Struct, frozen=True, kw_only=True):
     openapi: bytes
 
 
-def probe_routes(desk: OpsDesk) -> list[HTTPRouteHandler]:
-    """Return the routes for those who watch the process."""
+def ops_routes(desk: OpsDesk) -> list[HTTPRouteHandler]:
+    """Return the routes for operations and for readers."""
+    docs = docs_page(desk.openapi).encode()
+    page: Mapping[str, str] = {"content-security-policy": PAGE_POLICY}
 
     @get("/health/live")
     async def live() -> Reply:
@@ -51,14 +53,6 @@ def probe_routes(desk: OpsDesk) -> list[HTTPRouteHandler]:
         body, media_type = desk.metrics.render()
         return raw_reply(body, media_type)
 
-    return [live, ready, metrics]
-
-
-def reader_routes(desk: OpsDesk) -> list[HTTPRouteHandler]:
-    """Return the routes for people."""
-    docs = docs_page(desk.openapi).encode()
-    page: Mapping[str, str] = {"content-security-policy": PAGE_POLICY}
-
     @get("/openapi.json")
     async def openapi() -> Reply:
         return raw_reply(desk.openapi, JSON)
@@ -71,4 +65,4 @@ def reader_routes(desk: OpsDesk) -> list[HTTPRouteHandler]:
     async def problem(request: AnyRequest) -> Reply:
         return raw_reply(problem_page(request.path_params["slug"]).encode(), HTML, headers=page)
 
-    return [openapi, documentation, problem]
+    return [live, ready, metrics, openapi, documentation, problem]

@@ -70,13 +70,12 @@ def hold_key_against(database: str, sealer: Sealer, *, key: str, change: bool) -
         SettingsError: it is another.
         StorageUnavailable: the server cannot be reached.
     """
-    opened = partial(connected, database)
+    opened = partial(_transaction, database)
     hold_against(opened, opened if change else None, sealer, key=key)
 
 
 @contextmanager
-def connected(database: str) -> Generator[Connection]:
-    """Connect for one transaction, raising `StorageUnavailable` when the server cannot be reached."""
+def _transaction(database: str) -> Generator[Connection]:
     with _connected(database, SESSION) as connection, connection.begin():
         yield connection
 
