@@ -20,7 +20,7 @@ from gateway.api.endpoints import EndpointDesk, endpoint_routes
 from gateway.api.front import Front
 from gateway.api.jobs import JobDesk, job_routes
 from gateway.api.openapi import OPERATIONS, build_openapi
-from gateway.api.ops import OpsDesk, ops_routes
+from gateway.api.ops import OpsDesk, probe_routes, reader_routes
 from gateway.api.plans import plan_routes
 from gateway.api.providers import provider_routes
 from gateway.api.request_body import BodyLimits
@@ -28,6 +28,12 @@ from gateway.api.semantics import Terms
 from gateway.api.streams import StreamDesk
 from gateway.api.usage import usage_routes
 from gateway.clock import Clock
+from gateway.console.desk import ConsoleDesk
+from gateway.console.entrance import POLICY, TOO_MANY, TRIES, Entrance
+from gateway.console.pages import Pages
+from gateway.console.routes import PATHS, console_routes
+from gateway.console.session import Sessions
+from gateway.console.words import origin_of
 from gateway.errors import SettingsError, StorageUnavailable
 from gateway.ids import Ids
 from gateway.jobs.transitions import TaskKind
@@ -49,18 +55,20 @@ from gateway.service.endpoints import Endpoints
 from gateway.service.health import Healths
 from gateway.service.health import Terms as HealthTerms
 from gateway.service.holds import Holds
+from gateway.service.inflow import Inflow
 from gateway.service.intake import Intake
 from gateway.service.jobs import Jobs
 from gateway.service.keys import Keys
 from gateway.service.leases import Leases
 from gateway.service.outbox import DeliveryTask, Outbox
-from gateway.service.pings import Pings
+from gateway.service.pings import Pings, open_ping_sender
 from gateway.service.plans import Planner
 from gateway.service.quotas import Quotas
 from gateway.service.record import Record
 from gateway.service.run_times import RunTimes
 from gateway.service.story import Stories
 from gateway.service.throttle import Throttle
+from gateway.service.tries import Tries
 from gateway.service.usage import Usage
 from gateway.service.wakeup import Wakeup
 from gateway.service.watch import Places, Watch
@@ -85,6 +93,7 @@ from gateway.worker.tools import Tools
 _log = get_logger("gateway.worker")
 
 MEASURE_S = 2.0
+STOCK_S = 15.0
 LEARN_S = 3.0
 CONNECTIONS = 256
 LOOKS_AT_ONCE = 8
@@ -187,9 +196,16 @@ class Gateway:
             version=version("motion-gateway"),
             providers=[spec.name for spec in self._registry.specs],
             models={model.name for spec in self._registry.specs for model in spec.models},
-            routes={operation.path for operation in OPERATIONS},
+            routes={operation.path for operation in OPERATIONS} | PATHS,
         )
-        self.store = open_store(settings, on_commit=self._committed, clock=clock, serving=True)
+        self.store = open_store(
+            settings,
+            on_commit=self._committed,
+            on_refused=self.metrics.storage_refused.inc,
+            clock=clock,
+            serving=True,
+        )
+        self.metrics.watch_storage(lambda: self.store.database.trouble)
         database, sealer, clock = self.store.database, self.store.sealer, self.store.clock
         ids = self._ids = Ids(clock, random_bits)
         self._wakeup = Wakeup()
@@ -244,7 +260,8 @@ class Gateway:
             wake=self._wakeup.wake,
         )
         self._deliveries = Deliveries(database, clock, self._wakeup.wake)
-        self.pings = Pings(clock, ids, sealer, self._sender, self.metrics.webhook_attempt)
+        self._ping_sender = open_ping_sender(settings.webhooks)
+        self.pings = Pings(clock, ids, sealer, self._ping_sender, self.metrics.webhook_attempt)
         self._name = ids.new("wrk")
         self._leases = Leases(database, clock, holder=self._name, lease_s=settings.worker.lease_s)
         self._dispatch = Dispatch(self._leases, self._healths)
@@ -304,15 +321,32 @@ class Gateway:
 
         return self._healths.conditions(run_s)
 
-    def _build_api(self) -> Front:
-        settings = self.settings
-        door = Doorkeeper(
+    def build_probes(self) -> Front:
+        """Return an ASGI application of nothing but health and metrics, for a process without the API."""
+        routes = probe_routes(self._ops_desk(self._doorkeeper()))
+        return build_api(routes, ids=Ids(self.store.clock, random.getrandbits), metrics=self.metrics)
+
+    def _ops_desk(self, door: Doorkeeper) -> OpsDesk:
+        return OpsDesk(
+            door=door,
+            metrics=self.metrics,
+            metrics_open=self.settings.metrics.open,
+            ready=self._readiness,
+            openapi=build_openapi(),
+        )
+
+    def _doorkeeper(self) -> Doorkeeper:
+        return Doorkeeper(
             self.keys,
-            required=settings.auth.required,
+            required=self.settings.auth.required,
             throttle=self._throttle,
             on_denied=self.metrics.rate_limited,
             spread=self._spread,
         )
+
+    def _build_api(self) -> Front:
+        settings = self.settings
+        door = self._doorkeeper()
         body = BodyLimits(max_bytes=settings.server.body_max_bytes, timeout_s=settings.server.body_timeout_s)
         cursor_key = hashlib.sha256(b"cursors\0" + self.store.secret.encode()).digest()
         desk = JobDesk(
@@ -332,13 +366,7 @@ class Gateway:
             ),
             tracing=self._tracing,
         )
-        ops = OpsDesk(
-            door=door,
-            metrics=self.metrics,
-            metrics_open=settings.metrics.open,
-            ready=self._readiness,
-            openapi=build_openapi(),
-        )
+        ops = self._ops_desk(door)
         routes: list[Routes] = [
             job_routes(desk),
             plan_routes(desk, self._planner, self._ids, self._renew),
@@ -358,10 +386,38 @@ class Gateway:
             ),
             *delivery_routes(self._deliveries, door, cursor_key),
             usage_routes(Usage(self.store.database, self.store.clock), door),
-            *ops_routes(ops),
+            *probe_routes(ops),
+            *reader_routes(ops),
+            console_routes(self._console(door, cursor_key)),
         ]
         # A request's id guards nothing, so its randomness need not come from the operating system.
         return build_api(routes, ids=Ids(self.store.clock, random.getrandbits), metrics=self.metrics)
+
+    def _console(self, door: Doorkeeper, cursor_key: bytes) -> ConsoleDesk:
+        settings, clock = self.settings, self.store.clock
+        # Whatever is on https, and the simulators and stand-ins that accounts may be pointed at on loopback.
+        plain = {origin_of(account.base_url) for account in self.accounts.all() if account.plain_http}
+        return ConsoleDesk(
+            entrance=Entrance(
+                keys=self.keys,
+                door=door,
+                sessions=Sessions(self.store.secret, clock),
+                tries=Inflow(clock, TRIES, policy=POLICY, too_many=TOO_MANY),
+                required=settings.auth.required,
+                server=settings.server,
+            ),
+            pages=Pages(clock, version=version("motion-gateway")),
+            jobs=self._jobs,
+            holds=self._holds,
+            deliveries=self._deliveries,
+            endpoints=self.endpoints,
+            healths=self._healths,
+            tries=Tries(self.store.database, clock),
+            census=self._census,
+            catalogue=self.catalogue,
+            cursor_key=cursor_key,
+            media=frozenset({"https:", *(one for one in plain if one is not None)}),
+        )
 
     def _terms(self) -> Terms:
         return Terms(
@@ -447,7 +503,12 @@ class Gateway:
         _log.info("worker.started", worker=self._name, lease_s=settings.lease_s)
         worker.start(
             [*lanes, deliveries],
-            [(settings.idle_s, sweep), (MEASURE_S, sweep.measure), (LEARN_S, self.run_times.renew)],
+            [
+                (settings.idle_s, sweep),
+                (MEASURE_S, sweep.measure),
+                (STOCK_S, sweep.take_stock),
+                (LEARN_S, self.run_times.renew),
+            ],
         )
         self._worker = worker
 
@@ -471,6 +532,7 @@ class Gateway:
         await self._watch.close()
         await self._upstream.aclose()
         await self._sender.aclose()
+        await self._ping_sender.aclose()
         await self.store.database.close()
         self._unlock()
         await asyncio.to_thread(self._tracing.close)  # last, since it may wait for whoever takes spans

@@ -5,6 +5,7 @@ GatewayError
 ├── SchemaRefused       the database is newer, damaged or locked by another process; exit code 78
 ├── StorageUnavailable  the database cannot be used just now; callers are told to come back (503)
 │   └── OutcomeUnknown  the connection broke in a commit: what was to be stored may be, or not
+├── BackupRefused       a backup cannot be made or restored as asked; nothing was changed
 ├── Unreadable          a stored row holds what this version does not know; callers are told so (503)
 ├── LeaseLost           another worker holds the task now; what this one learnt is thrown away
 ├── BudgetSpent         a job may not be submitted again: its owner's budget leaves too little
@@ -37,6 +38,10 @@ class StorageUnavailable(GatewayError):
 
 class OutcomeUnknown(StorageUnavailable):
     """The connection broke in a commit: look before doing anything again."""
+
+
+class BackupRefused(GatewayError):
+    """A backup cannot be made or restored as asked. The text says why, and what would be right."""
 
 
 class Unreadable(GatewayError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -17,7 +18,11 @@ from gateway.simulator import Simulator, SimulatorServer, media, serve_simulator
 from providers.contract.motion import Character, CharacterType, MotionRequest, Reference
 
 # Modules of these folders are imported by tests of other folders.
-sys.path += [str(Path(__file__).with_name(folder)) for folder in ("flows", "store", "faults")]
+sys.path += [str(Path(__file__).with_name(folder)) for folder in ("flows", "store", "faults", "e2e")]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As a shell has it for what it starts in the background. Commands that tests interrupt would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from invariants import check_invariants
 from postgres_server import fresh_database

@@ -62,13 +62,21 @@ class Doorkeeper:
         if not self._required:
             return ANYBODY
         principal = await self._principal(request.scope["headers"], scope)
+        await self.count(request, principal)
+        return principal
+
+    async def count(self, request: AnyRequest, principal: Principal) -> None:
+        """Count a call of somebody who was let in, here or by another door.
+
+        Raises:
+            Refusal: `quota-exceeded`, the key asks too often.
+        """
         taken = await self._throttle.take(principal.key_id, principal.rate)
         if taken is not None:
             cast("MutableMapping[str, Any]", request.scope)[RATE_FIELDS] = rate_fields(taken)
             if not taken.admitted:
                 self._on_denied(REQUESTS)
                 raise self._too_often(taken)
-        return principal
 
     async def still_good(self, request: AnyRequest, scope: Scope) -> bool:
         """Whether who was admitted would be again. It is not counted, and nobody is sent away for a doubt."""

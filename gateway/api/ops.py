@@ -30,10 +30,8 @@ class OpsDesk(Struct, frozen=True, kw_only=True):
     openapi: bytes
 
 
-def ops_routes(desk: OpsDesk) -> list[HTTPRouteHandler]:
-    """Return the routes for operations and for readers."""
-    docs = docs_page(desk.openapi).encode()
-    page: Mapping[str, str] = {"content-security-policy": PAGE_POLICY}
+def probe_routes(desk: OpsDesk) -> list[HTTPRouteHandler]:
+    """Return the routes for those who watch the process."""
 
     @get("/health/live")
     async def live() -> Reply:
@@ -53,6 +51,14 @@ def ops_routes(desk: OpsDesk) -> list[HTTPRouteHandler]:
         body, media_type = desk.metrics.render()
         return raw_reply(body, media_type)
 
+    return [live, ready, metrics]
+
+
+def reader_routes(desk: OpsDesk) -> list[HTTPRouteHandler]:
+    """Return the routes for people."""
+    docs = docs_page(desk.openapi).encode()
+    page: Mapping[str, str] = {"content-security-policy": PAGE_POLICY}
+
     @get("/openapi.json")
     async def openapi() -> Reply:
         return raw_reply(desk.openapi, JSON)
@@ -65,4 +71,4 @@ def ops_routes(desk: OpsDesk) -> list[HTTPRouteHandler]:
     async def problem(request: AnyRequest) -> Reply:
         return raw_reply(problem_page(request.path_params["slug"]).encode(), HTML, headers=page)
 
-    return [live, ready, metrics, openapi, documentation, problem]
+    return [openapi, documentation, problem]

@@ -226,6 +226,12 @@ PROBLEMS: dict[str, ProblemType] = {
         "deleted. `POST /v1/webhook-endpoints/{id}/test` shows whether it works; after `enable` send the "
         "request again.",
     ),
+    "test-under-way": ProblemType(
+        409,
+        "This webhook endpoint is being tested",
+        "An endpoint is sent one `ping` at a time. Wait until the other test is answered, at most "
+        "`webhooks.timeout_s` seconds and a few, and send the request again.",
+    ),
     "invalid-signature": ProblemType(
         401,
         "The call does not prove where it comes from",

@@ -13,6 +13,7 @@ from gateway.errors import FieldProblem, Refusal
 from gateway.jobs.job import JobRequest, JobWebhook, Policy, RoutingWish, UnknownPolicy
 from gateway.net import DialPolicy, UrlRefused, check_url
 from gateway.webhooks.events import DEFAULT_EVENTS
+from gateway.webhooks.receivers import check_receiver
 from gateway.webhooks.signing import decode_secret
 from providers.contract.motion import Character, ContentModeration, Ratio, Reference
 
@@ -144,9 +145,7 @@ def _check_metadata(metadata: dict[str, str]) -> None:
 def _webhook(body: CreateJob, terms: Terms) -> tuple[JobWebhook | None, str | None]:
     if body.webhook is UNSET:
         return None, None
-    url = _checked(
-        "/webhook/url", lambda given: check_url(given, terms.receivers, ip_literals=True), body.webhook.url
-    )
+    url = _checked("/webhook/url", lambda given: check_receiver(given, terms.receivers), body.webhook.url)
     secret = None if body.webhook.secret is UNSET else body.webhook.secret
     if secret is not None:
         try:

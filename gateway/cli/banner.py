@@ -14,19 +14,25 @@ from gateway.storage.store import database_path
 LABEL_WIDTH = 12
 
 
-async def announce(gateway: Gateway, url: str | None, secrets: Sequence[str]) -> None:
+async def announce(
+    gateway: Gateway, url: str | None, secrets: Sequence[str], *, probes: str | None = None
+) -> None:
     """Print it to stdout.
 
     Args:
         gateway: about to serve.
         url: where it is reached; None for a worker without an API.
         secrets: lines with secrets that were just made, and are shown this once.
+        probes: where such a worker answers those who watch it.
     """
     settings = gateway.settings
     click.secho(f"Motion Gateway {version('motion-gateway')}", bold=True)
     if url is not None:
         _line("URL", url)
         _line("API", f"{url}/docs")
+        _line("Console", f"{url}/console")
+    if probes is not None:
+        _line("Metrics", f"{probes}/metrics")
     path = database_path(settings)
     _line("Database", settings.database_shown + (f" ({path.resolve()})" if path is not None else ""))
     _tell_providers(gateway)

@@ -15,12 +15,14 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from gateway.api.schemas import JobPage, ProvidersView
 from gateway.cli.event_stream import StreamEvent, read_events
 from gateway.cli.exits import Failed
 from gateway.errors import FieldProblem
 from gateway.jobs.view import JobView
 from gateway.service.jobs import TimelineView
 from gateway.service.plans import PlanView
+from gateway.service.usage import UsageView
 from gateway.settings.hosts import is_loopback
 
 URL_VARIABLE, KEY_VARIABLE = "MOTION_GATEWAY_URL", "MOTION_GATEWAY_KEY"
@@ -137,6 +139,22 @@ class GatewayClient:
         """Read everything that happened to a job."""
         response = await self._ask("GET", f"/v1/jobs/{quote(job_id, safe='')}/timeline")
         return _decoded(response, TimelineView)
+
+    async def latest(self, limit: int) -> JobPage:
+        """List the latest jobs: of the key's owner, or everybody's for an operator."""
+        return _decoded(await self._ask("GET", f"/v1/jobs?limit={limit}"), JobPage)
+
+    async def providers(self) -> ProvidersView:
+        """Read the catalogue, and how each account fares."""
+        return _decoded(await self._ask("GET", "/v1/providers"), ProvidersView)
+
+    async def usage(self) -> UsageView:
+        """Read what this month's jobs cost: of the key's owner, or everybody's for an operator."""
+        return _decoded(await self._ask("GET", "/v1/usage"), UsageView)
+
+    async def metrics(self) -> str:
+        """Read the metrics of the process that answers, as Prometheus would."""
+        return (await self._ask("GET", "/metrics")).text
 
     async def follow(
         self, job_id: str, on_change: Callable[[JobView], None], *, every_s: float = WATCH_S

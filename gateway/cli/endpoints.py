@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 import click
 import msgspec
 from rich import box
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from gateway.api.paging import parse_instant
@@ -21,11 +21,11 @@ from gateway.cli.exits import Failed
 from gateway.cli.screen import open_console
 from gateway.ids import Ids
 from gateway.service.endpoints import Endpoints, EndpointView, EndpointWithSecret
-from gateway.service.pings import Pings
+from gateway.service.pings import Pings, open_ping_sender
 from gateway.settings import Settings
 from gateway.storage.store import Store
 from gateway.webhooks.events import DEFAULT_EVENTS, EventType
-from gateway.webhooks.sending import open_sender
+from gateway.webhooks.outcome import Outcome
 
 T = TypeVar("T")
 
@@ -117,12 +117,16 @@ def rotate(endpoint_id: str, database: str | None, config: Path | None) -> None:
 @click.argument("endpoint_id", metavar="ID")
 @settings_options
 def test(endpoint_id: str, database: str | None, config: Path | None) -> None:
-    """Send it a ping now, from this machine; exit code 1 when it does not take it."""
+    """Send it a ping now, from this machine; exit code 1 when it does not take it.
+
+    Which receivers may be called is judged by this command's own settings and environment, not by those of a
+    gateway that runs.
+    """
     settings = existing_settings(database, config)
 
     async def ping(store: Store) -> str:
         endpoint = await _endpoints(settings, store).load(endpoint_id, owner=None)
-        sender = open_sender(settings.webhooks)
+        sender = open_ping_sender(settings.webhooks)
         try:
             pings = Pings(store.clock, Ids(store.clock), store.sealer, sender, lambda _: None)
             sent = await pings.send(endpoint)
@@ -130,6 +134,8 @@ def test(endpoint_id: str, database: str | None, config: Path | None) -> None:
             await sender.aclose()
         answered = "no answer" if sent.status is None else f"status {sent.status}"
         told = f"{sent.outcome} ({answered}, {sent.duration_ms} ms)"
+        if sent.outcome is Outcome.BLOCKED:
+            told += ", by the settings of this command; a gateway goes by those it was started with"
         if not sent.delivered:
             raise Failed(f"{told}: {sent.detail}" if sent.detail else told)
         return told
@@ -236,7 +242,8 @@ def _show_secret(made: EndpointWithSecret) -> None:
 
 
 def _print_table(found: Sequence[EndpointView]) -> None:
-    table = Table("ID", "Owner", "URL", "Events", "Signing", "State", "Failing since", box=box.SIMPLE_HEAD)
+    names = Column("ID", no_wrap=True, min_width=max(len(one.id) for one in found))
+    table = Table(names, "Owner", "URL", "Events", "Signing", "State", "Failing since", box=box.SIMPLE_HEAD)
     for one in found:
         state = one.state if one.disabled_reason is None else f"{one.state}: {one.disabled_reason}"
         since = (one.failing_since or "")[:16].replace("T", " ")

@@ -49,8 +49,13 @@ async def start(config: uvicorn.Config, listener: socket.socket) -> Running:
     return Running(url, server, task)
 
 
-def claim_port(host: str, port: int) -> socket.socket:
+def claim_port(host: str, port: int, *, name: str = "--port") -> socket.socket:
     """Return a listening socket; port 0 picks a free one.
+
+    Args:
+        host: address to listen on.
+        port: TCP port.
+        name: of what sets it, for the message.
 
     Raises:
         Failed: the address cannot be had.
@@ -59,7 +64,7 @@ def claim_port(host: str, port: int) -> socket.socket:
         return bind(host, port)
     except OSError as error:
         problem = (error.strerror or str(error)).partition(" (while")[0]  # then come host and port once more
-        hint = "; stop what listens there, or give another --port" if "in use" in problem else ""
+        hint = f"; stop what listens there, or give another {name}" if "in use" in problem else ""
         raise Failed(f"cannot listen on {host} port {port}: {problem.lower()}{hint}") from error
 
 

@@ -6,7 +6,15 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.text import Text
 
 from gateway.jobs.view import JobView
@@ -59,6 +67,23 @@ def busy(console: Console, text: str) -> Generator[Callable[[str], None]]:
     ) as progress:
         task = progress.add_task(text, total=None)
         yield lambda now: progress.update(task, description=now)
+
+
+@contextmanager
+def measured(console: Console, text: str) -> Generator[Callable[[int, int], None]]:
+    """Show how far something is; yields what takes how much is done, and of how much."""
+    if not console.is_terminal:
+        yield lambda _done, _total: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=32),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(text, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def word_of(job: JobView) -> str:

@@ -138,7 +138,7 @@ async def _admit(gateway: Gateway) -> list[str]:
             f" --name NAME` (with the same --database or --config) before listening on {settings.server.host}"
         )
     made = await keys.create(name=FIRST_KEY, owner=FIRST_KEY, scopes=list(Scope))
-    lines = [f"API key         {made.key}"]
+    lines = [f"API key         {made.key}   (owner: {FIRST_KEY})"]
     return lines if made.webhook_secret is None else [*lines, f"Webhook secret  {made.webhook_secret}"]
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import click
 import uvloop
 
+from gateway.api.server import build_server
 from gateway.app import Gateway
 from gateway.cli.banner import announce
 from gateway.cli.configured import load_settings, settings_options
 from gateway.cli.open_files import raise_limit
-from gateway.cli.running import stop_signal
+from gateway.cli.running import claim_port, start, stop_signal
 from gateway.errors import SettingsError
 from gateway.registry import Registry, load_adapters
 from gateway.settings import Settings
@@ -51,9 +52,20 @@ async def _work(settings: Settings, registry: Registry) -> None:
         stack.push_async_callback(gateway.close)
         await gateway.check_accounts()
         stopped = stop_signal()
-        await announce(gateway, None, [])
+        await announce(gateway, None, [], probes=await _watched(gateway, stack))
         await gateway.start_worker()
         await stopped.wait()
         _log.info("work.stopping")
         await gateway.stop_worker()
         _log.info("work.stopped")
+
+
+async def _watched(gateway: Gateway, stack: AsyncExitStack) -> str | None:
+    """Answer those who watch this process, to its end; return where, or None where it shall not."""
+    settings = gateway.settings
+    if settings.metrics.port is None:
+        return None
+    listener = claim_port(settings.server.host, settings.metrics.port, name="metrics.port")
+    server = await start(build_server(gateway.build_probes(), settings.server).config, listener)
+    stack.push_async_callback(server.stop)
+    return server.url

@@ -94,6 +94,9 @@ class JobState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cancel_requested_at_ms: int | None = None
     provider_may_bill: bool = False
     """A run of it may be billed that could not be stopped, or of which nobody knows whether it was made."""
+    restored_at_ms: int | None = None
+    """When a backup brought it back: it may have been submitted since the backup was made, so nothing is
+    submitted for it any more but on an operator's word."""
 
 
 class Job(Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from __future__ import annotations
 from gateway.net.addresses import DialPolicy, parse_policy
 from gateway.net.body import read_prefix, read_whole
 from gateway.net.dial import BEFORE_SEND, DEADLINE_S, DIAL, FRESH, BeforeSend, Dial
-from gateway.net.failures import DialRefused, EncodingRefused, RequestWithheld, ResponseTooLarge
+from gateway.net.failures import DialRefused, EncodingRefused, LookupsBusy, RequestWithheld, ResponseTooLarge
 from gateway.net.transport import GuardedTransport
 from gateway.net.urls import UrlRefused, check_url
 
@@ -29,6 +29,7 @@ __all__ = [
     "DialRefused",
     "EncodingRefused",
     "GuardedTransport",
+    "LookupsBusy",
     "RequestWithheld",
     "ResponseTooLarge",
     "UrlRefused",

@@ -43,6 +43,8 @@ class Dial(msgspec.Struct):
     Exception types do not tell: some occur on both sides.
 
     Attributes:
+        owner: on whose behalf it goes out, set by the caller: an owner has its share of the lookups. Empty
+            for the operator.
         started: a connection was begun; False means the request never left our own queue.
         connected: a connection stood, new or reused, so the request may have been read, unless withheld.
         withheld: its `BEFORE_SEND` has not said yes: nothing of the request was written.
@@ -51,6 +53,7 @@ class Dial(msgspec.Struct):
             a reused connection, a literal address and a refused request.
     """
 
+    owner: str = ""
     started: bool = False
     connected: bool = False
     withheld: bool = False

@@ -3,6 +3,7 @@
 httpx.TransportError
     ConnectError, ConnectTimeout, PoolTimeout      no connection stood
         DialRefused                                the guard said no: nothing was dialled
+        LookupsBusy                                the name was not asked for: too many lookups hang
     ReadError, ReadTimeout                         a connection stood, then broke or ran out of time
         ResponseTooLarge                           the body exceeds the cap
     RemoteProtocolError                            the other side hung up or does not speak HTTP
@@ -26,6 +27,10 @@ _LONGEST_TEXT = 200  # characters of foreign text quoted in a message
 
 class DialRefused(httpx.ConnectError):
     """The guard refused to dial; `str()` is the reason in words."""
+
+
+class LookupsBusy(httpx.PoolTimeout):
+    """A name was not looked up: as many lookups as allowed are under way."""
 
 
 class RequestWithheld(httpx.TransportError):

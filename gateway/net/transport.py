@@ -23,7 +23,7 @@ from gateway.net.dial import BEFORE_SEND, DEADLINE_S, DIAL, FRESH, BeforeSend, D
 from gateway.net.failures import DialRefused, translate
 from gateway.net.hosts import parse_host
 from gateway.net.pool import Outgoing, SeveredError, SocketFactory, open_session, verified_ssl_context
-from gateway.net.resolver import CheckedResolver, Lookup, SystemLookup
+from gateway.net.resolver import LOOKUPS, CheckedResolver, Lookup, SystemLookup
 
 BODY_LIMIT = 1_048_576  # bytes
 
@@ -52,6 +52,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         connect_s: float = 10.0,
         lookup_s: float = 5.0,
         body_limit: int = BODY_LIMIT,
+        lookups: int = LOOKUPS,
         lookup: Lookup | None = None,
         ssl_context: ssl.SSLContext | None = None,
         socket_factory: SocketFactory | None = None,
@@ -67,6 +68,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             connect_s: seconds for TCP and TLS with one address; a host's next address gets as many.
             lookup_s: seconds for one DNS lookup.
             body_limit: bytes of response body, whoever reads it.
+            lookups: most DNS lookups at once, those included that hang though nobody waits for them any more.
             lookup: DNS, for tests; None for the operating system's.
             ssl_context: None for certifi's authorities, or those that SSL_CERT_FILE or SSL_CERT_DIR name.
             socket_factory: makes the sockets that are dialled, for tests.
@@ -74,7 +76,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         self._policy = policy
         self._deadline_s = deadline_s
         self._body_limit = body_limit
-        self._system_lookup = SystemLookup()
+        self._system_lookup = SystemLookup(threads=lookups)
         self._open_session: Callable[..., aiohttp.ClientSession] = partial(
             open_session,
             resolver=CheckedResolver(policy, lookup=lookup or self._system_lookup, lookup_s=lookup_s),

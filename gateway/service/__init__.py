@@ -8,6 +8,7 @@
   deliveries claimed lane by lane, and what came of each try. `census`: what is under way in the whole store.
 * `adoption`: what a look for a lost submission found, settled. `holds`: an operator's word on a held job.
   `callbacks`: what providers tell unasked, kept as hints; `inflow`: how many of them are taken.
+  `tries`: how attempts fared lately.
 * `watch`: those who wait for jobs or watch them, woken by one look for all. `story`: a job's log, told.
 * `announce`: metrics, logs and wake-ups after each commit. `wakeup`: those who sleep until something is due.
 

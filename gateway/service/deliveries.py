@@ -9,7 +9,6 @@ from sqlalchemy import Connection
 
 from gateway.clock import Clock
 from gateway.errors import Refusal
-from gateway.jobs.transitions import TaskKind
 from gateway.jobs.view import instant
 from gateway.service.endpoints import check_enabled, requeue, unknown_endpoint
 from gateway.service.jobs import not_found
@@ -110,6 +109,9 @@ class Deliveries:
     async def redeliver(self, delivery_id: str, *, owner: str | None) -> DeliveryView:
         """Send a delivery again now, whatever became of it: the same bytes, under the same `webhook-id`.
 
+        One that waits for a later try gets one now that does not count; one that is under way is sent once
+        more if that fails. One that was delivered is sent once, and stays delivered whatever comes of it.
+
         Raises:
             Refusal: `not-found`, or `endpoint-disabled`.
         """
@@ -117,15 +119,16 @@ class Deliveries:
 
         def operation(connection: Connection) -> DeliveryView:
             # The task before the delivery, as whoever writes a try has it.
-            waits = task_rows.hurry(connection, TaskKind.DELIVER, delivery_id, at_ms=now_ms)
+            waits = task_rows.send_now(connection, delivery_id, at_ms=now_ms)
             delivery = delivery_rows.load(connection, delivery_id, lock=True)
             if delivery is None or owner not in {None, delivery.owner}:
                 raise unknown_delivery()
             if delivery.endpoint_id is not None:
                 check_enabled(endpoint_rows.load(connection, delivery.endpoint_id))
             if not waits and delivery.state != "pending":
-                lane = delivery.endpoint_id or lane_of(delivery.url)
-                requeue(connection, {delivery_id: lane}, at_ms=now_ms)
+                lane = delivery.endpoint_id or lane_of(delivery.url, delivery.owner)
+                had_ms = (delivery.finished_at_ms or now_ms) if delivery.state == "delivered" else 0
+                requeue(connection, {delivery_id: lane}, at_ms=now_ms, meant_ms=now_ms, delivered_ms=had_ms)
             found = delivery_rows.load(connection, delivery_id)
             return _shown(connection, [] if found is None else [found])[0]
 

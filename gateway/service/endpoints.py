@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import asdict, replace
@@ -17,25 +18,31 @@ from gateway.clock import Clock
 from gateway.errors import FieldProblem, Refusal
 from gateway.ids import DELIVERY, ENDPOINT, Ids, first_id
 from gateway.jobs.view import instant
-from gateway.net import DialPolicy, UrlRefused, check_url
+from gateway.net import DialPolicy, UrlRefused
 from gateway.service.endpoint_keys import sealed_before
 from gateway.storage import deliveries as delivery_rows
 from gateway.storage import endpoints as endpoint_rows
+from gateway.storage import keys as key_rows
 from gateway.storage import tasks as task_rows
 from gateway.storage.endpoints import Endpoint, EndpointState, Reason, Signing
 from gateway.storage.engine import Database
 from gateway.storage.sealing import Sealer
-from gateway.storage.tasks import NewDelivery
+from gateway.storage.tasks import Memo, NewDelivery
 from gateway.telemetry import get_logger
 from gateway.webhooks.events import DEFAULT_EVENTS
 from gateway.webhooks.keys import make_key
+from gateway.webhooks.receivers import check_receiver
 
 _log = get_logger("gateway.webhooks")
+
+T = TypeVar("T")
 
 MOST_OF_AN_OWNER = 50
 OVERLAP_MS = 24 * 3_600_000
 """How long after a rotation the previous secret signs, too."""
 RECOVERED_AT_ONCE = 200
+OWNERS_NAMED = 20
+"""To whoever names one that does not exist."""
 MOST_RECOVERED = 10_000
 """In one request; the next goes on."""
 
@@ -134,7 +141,7 @@ class Endpoints:
 
         Raises:
             Refusal: `invalid-url`, `forbidden-target` or `insecure-callback`, as for a job's own webhook;
-                `too-many-endpoints`.
+                `too-many-endpoints`; `not-found` for an owner that does not exist.
         """
         made = make_key(signing, self._random_bytes)
         now_ms, endpoint_id = self._clock.now_ms(), self._ids.new(ENDPOINT)
@@ -152,7 +159,8 @@ class Endpoints:
         )
 
         def operation(connection: Connection) -> None:
-            endpoint_rows.lock_owner(connection, owner)
+            if not endpoint_rows.lock_owner(connection, owner):
+                raise _unknown_owner(connection, owner)
             if endpoint_rows.count_of(connection, owner) >= MOST_OF_AN_OWNER:
                 raise Refusal("too-many-endpoints", f"{owner} has {MOST_OF_AN_OWNER} endpoints already")
             endpoint_rows.insert_one(connection, endpoint)
@@ -189,7 +197,10 @@ class Endpoints:
         events: Sequence[str] | None = None,
         description: str | bool | None = False,
     ) -> EndpointView:
-        """Change what was given, and nothing else. What waits goes to the new URL.
+        """Change what was given, and nothing else.
+
+        What waits goes to the new URL, which begins afresh: what comes of tries at the old one says nothing
+        of it.
 
         Args:
             endpoint_id: the endpoint.
@@ -210,7 +221,12 @@ class Endpoints:
             values["description"] = description
         if values:
             values["updated_at_ms"] = self._clock.now_ms()
-        return endpoint_view(await self._change(endpoint_id, owner, lambda _: values))
+
+        def changes(endpoint: Endpoint) -> Mapping[str, object]:
+            moved = values.get("url", endpoint.url) != endpoint.url
+            return {**values, "version": endpoint.version + 1, **endpoint_rows.WELL} if moved else values
+
+        return endpoint_view(await self._change(endpoint_id, owner, changes))
 
     async def rotate(self, endpoint_id: str, *, owner: str | None) -> EndpointWithSecret:
         """Give an endpoint another secret; the one it has signs beside it for 24 hours.
@@ -251,7 +267,8 @@ class Endpoints:
                 "state": "enabled",
                 "disabled_reason": None,
                 "disabled_at_ms": None,
-                "failing_since_ms": None,
+                "version": endpoint.version + 1,
+                **endpoint_rows.WELL,
             }
 
         changed = await self._change(endpoint_id, owner, values)
@@ -297,7 +314,8 @@ class Endpoints:
     async def recover(self, endpoint_id: str, *, owner: str | None, since_ms: int) -> Recovered:
         """Send again all that it did not get since then, and that is not under way still.
 
-        That is what was given up, and what happened while it was disabled, with the bytes frozen then.
+        That is what was given up, what happened while it was disabled, and what failed and waits for a later
+        try, with the bytes frozen then.
 
         Args:
             endpoint_id: the endpoint.
@@ -307,31 +325,58 @@ class Endpoints:
         Raises:
             Refusal: `not-found`, or `endpoint-disabled`.
         """
-        requeued, after = 0, ""
+        requeued, first = 0, first_id(DELIVERY, since_ms)
+        after = ""
         while requeued < MOST_RECOVERED:
-            start = after
-
-            def operation(connection: Connection, start: str = start) -> list[str]:
-                endpoint = _visible(endpoint_rows.load(connection, endpoint_id), owner)
-                check_enabled(endpoint)
-                found = delivery_rows.find_given_up(
-                    connection,
-                    endpoint_id,
-                    first=first_id(DELIVERY, since_ms),
-                    after=start,
-                    limit=RECOVERED_AT_ONCE,
-                )
-                requeue(connection, dict.fromkeys(found, endpoint_id), at_ms=self._clock.now_ms())
-                return found
-
-            found = await self._database.write(operation)
+            found = await self._requeue_given_up(endpoint_id, owner, first=first, after=after)
             requeued += len(found)
-            if found:
-                self._wake()
             if len(found) < RECOVERED_AT_ONCE:
-                return Recovered(requeued=requeued, complete=True)
+                break
             after = found[-1]
+        from_ms = self._clock.now_ms() + 1
+        while requeued < MOST_RECOVERED:
+            brought = await self._bring_forward(endpoint_id, owner, first=first, from_ms=from_ms)
+            requeued += len(brought)
+            if len(brought) < RECOVERED_AT_ONCE:
+                return Recovered(requeued=requeued, complete=True)
+            from_ms = brought[-1]
         return Recovered(requeued=requeued, complete=False)
+
+    async def _requeue_given_up(
+        self, endpoint_id: str, owner: str | None, *, first: str, after: str
+    ) -> list[str]:
+        def operation(connection: Connection) -> list[str]:
+            check_enabled(_visible(endpoint_rows.load(connection, endpoint_id), owner))
+            found = delivery_rows.find_given_up(
+                connection, endpoint_id, first=first, after=after, limit=RECOVERED_AT_ONCE
+            )
+            requeue(connection, dict.fromkeys(found, endpoint_id), at_ms=self._clock.now_ms())
+            return found
+
+        return await self._woken(operation)
+
+    async def _bring_forward(
+        self, endpoint_id: str, owner: str | None, *, first: str, from_ms: int
+    ) -> list[int]:
+        def operation(connection: Connection) -> list[int]:
+            check_enabled(_visible(endpoint_rows.load(connection, endpoint_id), owner))
+            return task_rows.send_late_now(
+                connection,
+                endpoint_id,
+                first=first,
+                from_ms=from_ms,
+                at_ms=self._clock.now_ms(),
+                limit=RECOVERED_AT_ONCE,
+            )
+
+        return await self._woken(operation)
+
+    async def _woken(self, operation: Callable[[Connection], list[T]]) -> list[T]:
+        """Carry out what makes deliveries due, and have the worker look for them."""
+        found = await self._database.write(operation)
+        if found:
+            self._wake()
+        return found
 
     async def _change(
         self, endpoint_id: str, owner: str | None, values: Callable[[Endpoint], Mapping[str, object]]
@@ -348,27 +393,37 @@ class Endpoints:
 
     def _checked(self, url: str) -> str:
         try:
-            return check_url(url, self._receivers, ip_literals=True)
+            return check_receiver(url, self._receivers)
         except UrlRefused as error:
             problem = FieldProblem("/url", error.message)
             raise Refusal(error.slug, error.message, errors=(problem,)) from error
 
 
-def requeue(connection: Connection, lanes: Mapping[str, str], *, at_ms: int) -> None:
+def requeue(
+    connection: Connection, lanes: Mapping[str, str], *, at_ms: int, meant_ms: int = 0, delivered_ms: int = 0
+) -> None:
     """Make settled deliveries due again.
 
     Args:
         connection: of the transaction that found them settled.
         lanes: the lane of each, by id.
         at_ms: when they are due.
+        meant_ms: now, when that try does not count; 0: it does.
+        delivered_ms: when they were delivered; 0: they were not.
     """
     if not lanes:
         return
     tried = delivery_rows.revive(connection, list(lanes))
+    memo = Memo(asked=True, meant_ms=meant_ms, delivered_ms=delivered_ms)
     task_rows.insert_deliveries(
         connection,
         [
-            NewDelivery(subject=delivery_id, lane=lane, due_at_ms=at_ms, before=tried[delivery_id])
+            NewDelivery(
+                subject=delivery_id,
+                lane=lane,
+                due_at_ms=at_ms,
+                memo=replace(memo, before=tried[delivery_id]),
+            )
             for delivery_id, lane in lanes.items()
         ],
     )
@@ -389,6 +444,13 @@ def check_enabled(endpoint: Endpoint | None) -> None:
 def unknown_endpoint() -> Refusal:
     """Make the one answer for endpoints that do not exist and endpoints that are somebody else's."""
     return Refusal("not-found", "there is no such endpoint")
+
+
+def _unknown_owner(connection: Connection, owner: str) -> Refusal:
+    """Say who there is: a mistyped owner's endpoint would hear of nothing, and nobody would know why."""
+    names = key_rows.owner_names(connection, limit=OWNERS_NAMED + 1)
+    named = ", ".join(map(repr, names[:OWNERS_NAMED])) + (", ..." if len(names) > OWNERS_NAMED else "")
+    return Refusal("not-found", f"there is no owner {owner!r}; there is {named or 'none yet'}")
 
 
 def endpoint_view(endpoint: Endpoint) -> EndpointView:

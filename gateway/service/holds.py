@@ -6,6 +6,8 @@ provider knows it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 from msgspec.structs import replace
 from sqlalchemy import Connection
@@ -24,6 +26,7 @@ from gateway.service.exchanges import exchange_of
 from gateway.service.jobs import not_found
 from gateway.service.record import JobUnknown, Record, Recorded, Verdict, Weigh
 from gateway.storage import attempts as attempt_rows
+from gateway.storage import callbacks as callback_rows
 from gateway.storage import jobs as job_rows
 from gateway.storage.engine import Database
 from gateway.storage.exchanges import Exchange
@@ -84,9 +87,9 @@ class Holds:
         self._accounts = accounts
         self._calls = calls
 
-    async def all(self) -> list[HeldJob]:
-        """Return every held job, the oldest first."""
-        return await self._database.read(_load_held)
+    async def all(self, *, limit: int | None = None) -> list[HeldJob]:
+        """Return every held job, or that many of them; the oldest first."""
+        return await self._database.read(lambda connection: _load_held(connection, limit))
 
     async def find(self, job_id: str) -> HeldJob:
         """Return one.
@@ -105,6 +108,12 @@ class Holds:
         if job is None:
             raise not_found()
         return _held(job, attempts)
+
+    async def offered(self, attempt_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Return the runs that callbacks of the provider named for each of these attempts."""
+        return await self._database.read(
+            lambda connection: {one: callback_rows.refs_of(connection, one) for one in attempt_ids}
+        )
 
     async def resolve(
         self, job_id: str, action: Action, *, by: str, attempt_id: str | None = None
@@ -187,8 +196,8 @@ class Holds:
         return exchange_of(job.id, attempt.id, called.spoken)
 
 
-def _load_held(connection: Connection) -> list[HeldJob]:
-    ids = job_rows.find_held(connection)
+def _load_held(connection: Connection, limit: int | None) -> list[HeldJob]:
+    ids = job_rows.find_held(connection)[:limit]
     found: list[HeldJob] = []
     for job, attempts in load_readable(connection, ids).values():
         attempt = in_doubt(attempts)

@@ -1,4 +1,4 @@
-"""How many callbacks are taken from one provider and source: counted in this process, and never stored."""
+"""How much is taken from a source that bears no key, as callbacks: counted in this process, never stored."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ RATE: Final = Rate(1000, 10)
 MOST_SOURCES: Final = 10_000
 """Remembered; the ones heard of longest ago are forgotten, and may send a full burst again."""
 POLICY: Final = "callbacks"
+TOO_MANY: Final = "So many callbacks came from there that no more are taken just now."
 US_PER_S: Final = 1_000_000
 NS_PER_US: Final = 1000
 
@@ -26,17 +27,21 @@ class Inflow:
     Args:
         clock: its monotonic side times them.
         rate: for each pair of a provider and a source.
+        policy: names the limit.
+        too_many: says that it was reached.
     """
 
-    def __init__(self, clock: Clock, rate: Rate = RATE) -> None:
-        self._clock, self._rate = clock, rate
+    def __init__(
+        self, clock: Clock, rate: Rate = RATE, *, policy: str = POLICY, too_many: str = TOO_MANY
+    ) -> None:
+        self._clock, self._rate, self._policy, self._too_many = clock, rate, policy, too_many
         self._arrivals: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     def take(self, provider: str, source: str) -> None:
         """Let one through.
 
         Raises:
-            Refusal: `quota-exceeded`; the provider may send it again.
+            Refusal: `quota-exceeded`; it may be sent again.
         """
         now_ns = round(self._clock.monotonic_s() * US_PER_S) * NS_PER_US
         pair = (provider, source)
@@ -49,7 +54,7 @@ class Inflow:
             again_s = math.ceil(standing(self._rate, admitted.after_ns, now_ns=now_ns).reset_s)
             raise Refusal(
                 "quota-exceeded",
-                "So many callbacks came from there that no more are taken just now.",
+                self._too_many,
                 headers={"Retry-After": str(max(1, again_s))},
-                policies=(POLICY,),
+                policies=(self._policy,),
             )

@@ -74,6 +74,14 @@ class DeliveryEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="de
     detail: str
 
 
+class OwnedJob(Struct, frozen=True, kw_only=True):
+    """A job, and whose it is; for operators, who see those of all."""
+
+    id: str
+    owner: str
+    job: JobView
+
+
 class TimelineView(Struct, frozen=True, kw_only=True):
     """Everything that happened to a job, oldest first."""
 
@@ -113,6 +121,17 @@ class Jobs:
     async def page(self, wanted: JobFilter) -> list[JobView]:
         """Return a page of jobs, newest first."""
         return await self._database.read(lambda connection: job_rows.list_views(connection, wanted))
+
+    async def owned(self, wanted: JobFilter) -> list[OwnedJob]:
+        """Return a page of jobs with their owners, newest first."""
+        found = await self._database.read(lambda connection: job_rows.list_owned(connection, wanted))
+        return [OwnedJob(id=job.id, owner=owner, job=job) for owner, job in found]
+
+    async def show_owned(self, job_id: str) -> OwnedJob:
+        """Return anybody's job, with its owner; raises like `show`."""
+        job = await self.show(job_id, owner=None)
+        owner = await self._database.read(lambda connection: job_rows.owner_of(connection, job_id))
+        return OwnedJob(id=job_id, owner=owner or "", job=job)
 
     async def cancel(self, job_id: str, *, owner: str | None) -> JobView:
         """Ask for the job's end.

@@ -154,13 +154,16 @@ class Keys:
         if row is None or row.revoked_at_ms is not None:
             self._cache.pop(digest, None)
             return None
-        scopes = frozenset(Scope(word) for word in row.scopes.split())
-        rate = None if row.rate is None else parse_rate(row.rate)
-        principal = Principal(row.id, row.owner, scopes, row.policy, rate)
+        principal = _principal(row)
         if len(self._cache) >= CACHED_KEYS:
             self._cache.clear()
         self._cache[digest] = (now + CACHED_S, principal)
         return principal
+
+    async def holder(self, key_id: str) -> Principal | None:
+        """Return whose key has this id, looked up anew; None for one that is unknown or revoked."""
+        row = await self._database.read(lambda connection: key_rows.load(connection, key_id))
+        return None if row is None or row.revoked_at_ms is not None else _principal(row)
 
     async def all(self) -> list[KeyRow]:
         """Return every key, revoked ones too."""
@@ -219,3 +222,9 @@ class Keys:
             connection, name=owner, sealed_webhook_secret=sealed, at_ms=self._clock.now_ms()
         )
         return secret
+
+
+def _principal(row: KeyRow) -> Principal:
+    scopes = frozenset(Scope(word) for word in row.scopes.split())
+    rate = None if row.rate is None else parse_rate(row.rate)
+    return Principal(row.id, row.owner, scopes, row.policy, rate)

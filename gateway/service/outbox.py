@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from gateway.jobs.transitions import TaskKind
 from gateway.service.leases import Leases
 from gateway.storage import deliveries as delivery_rows
 from gateway.storage import endpoints as endpoint_rows
+from gateway.storage import jobs as job_rows
 from gateway.storage import keys as key_rows
 from gateway.storage import tasks as task_rows
 from gateway.storage.batching import Batched
 from gateway.storage.deliveries import Delivery, DeliveryAttempt
 from gateway.storage.endpoints import Endpoint, Reason
 from gateway.storage.tasks import Claim, Due
-from gateway.webhooks.endurance import disabled_for
+from gateway.webhooks.endurance import FEWEST_FAILURES, disabled_for
+from gateway.webhooks.lanes import WaitingLane, owner_of
 from gateway.webhooks.outcome import Outcome
 
 DELIVERY_KINDS = (TaskKind.DELIVER,)
@@ -31,8 +34,6 @@ class DeliveryTask(Struct, frozen=True):
     claim: Claim
     delivery: Delivery
     owner_sealed_secret: str | None
-    endpoint: Endpoint | None = None
-    """None: it goes to the job's own receiver."""
     lane: str = ""
 
 
@@ -52,16 +53,26 @@ class _Result(Struct, frozen=True, kw_only=True):
     state: str | None
     due: Due | None
     endpoint_id: str | None
+    version: int
+    elsewhere: Due | None
 
 
-RoomOf = Callable[[str, int], int]
-"""How many more deliveries of a lane may be taken, when so many may be of all."""
+class _Judged(Struct, frozen=True):
+    """What a try says of its endpoint."""
 
-NO_LIMIT = 1_000_000
+    disabled: Reason | None = None
+    outdated: bool = False
+    """It was of where the endpoint was before: it says nothing."""
 
 
-def _endless(_lane: str, left: int) -> int:
-    return left
+Deal = Callable[[Sequence[WaitingLane], int], Mapping[str, int]]
+"""How many deliveries of each lane may be taken, when so many may be of all."""
+MayTake = Callable[[str, str], bool]
+"""Whether one more may be taken of a lane and its owner."""
+
+
+def _all(waiting: Sequence[WaitingLane], limit: int) -> dict[str, int]:
+    return {one.lane: limit for one in sorted(waiting, key=lambda one: one.due_at_ms)}
 
 
 class Outbox:
@@ -76,20 +87,22 @@ class Outbox:
         self._database = leases.database
         self._clock = leases.clock
         self._log = Batched(self._log_batch, limit=LOGGED_AT_ONCE)
+        self._progress = Batched(self._progress_batch, limit=LOGGED_AT_ONCE)
+        self._endpoints = Batched(self._load_batch, limit=LOGGED_AT_ONCE)
 
-    async def claim(self, limit: int, room: RoomOf = _endless) -> list[DeliveryTask]:
-        """Lease due deliveries, the longest due lane first.
+    async def claim(self, limit: int, deal: Deal = _all) -> list[DeliveryTask]:
+        """Lease due deliveries.
 
         What is for an endpoint that is disabled, or deleted, is given up instead: its bytes are kept.
 
         Args:
             limit: most of them.
-            room: how many more of a lane may be taken, when so many may be of all.
+            deal: how many of each lane.
         """
         now_ms = self._clock.now_ms()
 
         def operation(connection: Connection) -> list[DeliveryTask]:
-            found = self._due_deliveries(connection, limit, room, now_ms)
+            found = self._due_deliveries(connection, limit, deal, now_ms)
             if not found:
                 return []
             claims = task_rows.claim_named(
@@ -112,25 +125,20 @@ class Outbox:
                 endpoint = endpoints.get(row.endpoint_id or "")
                 if row.endpoint_id is not None and (endpoint is None or not endpoint.enabled):
                     task_rows.finish(connection, claim)
-                    delivery_rows.settle(connection, [(row.id, "given_up", now_ms)])
+                    delivery_rows.settle(connection, [_dropped(claim, now_ms)])
                     continue
                 secret = secrets.get(row.owner)
-                tasks.append(DeliveryTask(claim, row, secret, endpoint, found[claim.subject]))
+                tasks.append(DeliveryTask(claim, row, secret, found[claim.subject]))
             return tasks
 
         return await self._database.write(operation)
 
-    def _due_deliveries(
-        self, connection: Connection, limit: int, room: RoomOf, now_ms: int
-    ) -> dict[str, str]:
+    def _due_deliveries(self, connection: Connection, limit: int, deal: Deal, now_ms: int) -> dict[str, str]:
         """Read what is to be claimed, with its lane."""
-        due = task_rows.lanes(connection, now_ms=now_ms, holder=self._leases.holder)
+        waiting = self._waiting(connection, now_ms)
         found: dict[str, str] = {}
-        for lane, at_ms in sorted(due.items(), key=lambda one: one[1]):
-            left = limit - len(found)
-            most = min(room(lane, left), left)
-            if at_ms > now_ms or left <= 0:
-                break
+        for lane, share in deal([one for one in waiting if one.due_at_ms <= now_ms], limit).items():
+            most = min(share, limit - len(found))
             if most > 0:
                 subjects = task_rows.waiting_in(
                     connection, lane, limit=most, now_ms=now_ms, holder=self._leases.holder
@@ -138,13 +146,43 @@ class Outbox:
                 found |= dict.fromkeys(subjects, lane)
         return found
 
-    async def next_due_ms(self, room: RoomOf = _endless) -> int | None:
-        """When the next delivery may be claimed of a lane that has room for it; None: there is none."""
+    async def next_due_ms(self, may_take: MayTake = lambda _lane, _owner: True) -> int | None:
+        """When the next delivery may be claimed of a lane that may have one more; None: there is none."""
         now_ms = self._clock.now_ms()
-        due = await self._database.read(
-            lambda connection: task_rows.lanes(connection, now_ms=now_ms, holder=self._leases.holder)
+        waiting = await self._database.read(lambda connection: self._waiting(connection, now_ms))
+        return min((one.due_at_ms for one in waiting if may_take(one.lane, one.owner)), default=None)
+
+    def _waiting(self, connection: Connection, now_ms: int) -> list[WaitingLane]:
+        found = task_rows.lanes(connection, now_ms=now_ms, holder=self._leases.holder)
+        return [
+            WaitingLane(one.lane, one.endpoint_owner or owner_of(one.lane), one.due_at_ms) for one in found
+        ]
+
+    async def endpoint(self, endpoint_id: str) -> Endpoint | None:
+        """Return an endpoint as it stands now, if it is to be sent to: read right before that."""
+        found = await self._endpoints(endpoint_id)
+        return found if found is not None and found.enabled else None
+
+    async def progress_heard(self, owner: str) -> bool:
+        """Whether an endpoint of this owner hears of jobs' progress."""
+        return await self._progress(owner)
+
+    async def overtaken(self, delivery: Delivery) -> bool:
+        """Whether more has happened to its job since."""
+        found = await self._database.read(
+            lambda connection: job_rows.sequence_of(connection, delivery.job_id)
         )
-        return min((at_ms for lane, at_ms in due.items() if room(lane, NO_LIMIT) > 0), default=None)
+        return found > delivery.sequence
+
+    async def drop(self, claim: Claim) -> None:
+        """Give a delivery up whose endpoint is disabled, or gone; its bytes are kept."""
+        now_ms = self._clock.now_ms()
+
+        def operation(connection: Connection) -> None:
+            if task_rows.finish(connection, claim):
+                delivery_rows.settle(connection, [_dropped(claim, now_ms)])
+
+        await self._database.write(operation)
 
     async def delivered(
         self,
@@ -154,6 +192,8 @@ class Outbox:
         state: str | None,
         due: Due | None,
         endpoint_id: str | None = None,
+        version: int = 0,
+        elsewhere: Due | None = None,
     ) -> Kept:
         """Log a try, and settle the delivery or make it due again; its endpoint is judged by it.
 
@@ -166,10 +206,30 @@ class Outbox:
             state: how the delivery is settled; None when it is not.
             due: when it is tried again; None when it is settled.
             endpoint_id: whose it is; None for a job's own receiver.
+            version: the endpoint's, when it was sent.
+            elsewhere: when it is tried again if it was gone, but the endpoint has moved since; None: never.
         """
         return await self._log(
-            _Result(claim=claim, tried=tried, state=state, due=due, endpoint_id=endpoint_id)
+            _Result(
+                claim=claim,
+                tried=tried,
+                state=state,
+                due=due,
+                endpoint_id=endpoint_id,
+                version=version,
+                elsewhere=elsewhere,
+            )
         )
+
+    async def _progress_batch(self, owners: list[str]) -> list[bool]:
+        wanted = sorted(set(owners))
+        found = await self._database.read(lambda connection: endpoint_rows.progress_heard(connection, wanted))
+        return [one in found for one in owners]
+
+    async def _load_batch(self, ids: list[str]) -> list[Endpoint | None]:
+        wanted = sorted(set(ids))
+        found = await self._database.read(lambda connection: endpoint_rows.load_many(connection, wanted))
+        return [found.get(one) for one in ids]
 
     async def _log_batch(self, batch: list[_Result]) -> list[Kept]:
         return await self._database.write(lambda connection: _log_all(connection, batch))
@@ -178,7 +238,12 @@ class Outbox:
 def _log_all(connection: Connection, batch: Sequence[_Result]) -> list[Kept]:
     """Write what came of these tries, if their tasks are still held."""
     held = task_rows.which_held(connection, TaskKind.DELIVER, [one.claim for one in batch])
-    kept = [one for one, ours in zip(batch, held, strict=True) if ours]
+    ours = [(one, still) for one, still in zip(batch, held, strict=True) if still is not None]
+    judged = _judge_all(connection, [one for one, _ in ours])
+    kept = [
+        _once_more(_elsewhere(one) if judged[one.claim.subject].outdated else one, still.asked_ms)
+        for one, still in ours
+    ]
     task_rows.finish_many(
         connection, TaskKind.DELIVER, [one.claim.subject for one in kept if one.due is None]
     )
@@ -188,60 +253,97 @@ def _log_all(connection: Connection, batch: Sequence[_Result]) -> list[Kept]:
     delivery_rows.add_tries(connection, [one.tried for one in kept])
     delivery_rows.settle(
         connection,
-        [(one.claim.subject, one.state, one.tried.at_ms) for one in kept if one.state is not None],
+        [(one.claim.subject, one.state, _settled_ms(one)) for one in kept if one.state is not None],
     )
-    reasons = _judge_all(connection, kept)
     # The others are somebody else's, unless these very results were stored and the answer lost.
-    lost = [one for one, ours in zip(batch, held, strict=True) if not ours]
+    lost = [one for one, still in zip(batch, held, strict=True) if still is None]
     stored = delivery_rows.load_tries(connection, [one.claim.subject for one in lost])
     return [
-        Kept(True, reasons.get(one.claim.subject))
-        if ours
+        Kept(True, judged[one.claim.subject].disabled)
+        if still is not None
         else Kept(True, _disabled_by(connection, one.endpoint_id, one.tried))
         if one.tried in stored
         else Kept(False)
-        for one, ours in zip(batch, held, strict=True)
+        for one, still in zip(batch, held, strict=True)
     ]
 
 
-def _judge_all(connection: Connection, kept: Sequence[_Result]) -> dict[str, Reason]:
-    """Judge endpoints by what they answered, one after the other in one order; why some are disabled by it.
+def _dropped(claim: Claim, now_ms: int) -> tuple[str, str, int]:
+    """How a delivery is settled that is not sent: given up, unless it had been delivered before."""
+    had_ms = claim.memo.delivered_ms
+    return (claim.subject, "delivered", had_ms) if had_ms else (claim.subject, "given_up", now_ms)
 
-    Returns:
-        The reasons, by the delivery that was the last straw.
-    """
-    by_endpoint: dict[str, list[DeliveryAttempt]] = {}
+
+def _settled_ms(one: _Result) -> int:
+    had_ms = one.claim.memo.delivered_ms
+    return had_ms if had_ms and one.tried.outcome != Outcome.DELIVERED else one.tried.at_ms
+
+
+def _once_more(one: _Result, asked_ms: int | None) -> _Result:
+    """What failed, and was asked for while it was under way, is due at once: a try that does not count."""
+    if asked_ms is None or one.tried.outcome == Outcome.DELIVERED:
+        return one
+    later = one.due or one.claim.later(asked_ms)
+    tries = one.claim.tries + 1 if one.due is None else one.due.tries
+    memo = replace(
+        later.memo,
+        before=one.tried.number - tries,
+        asked=True,
+        once_more=False,
+        meant_ms=max(later.due_at_ms, asked_ms),
+    )
+    return replace(one, state=None, due=Due(claim=one.claim, due_at_ms=asked_ms, tries=tries, memo=memo))
+
+
+def _elsewhere(one: _Result) -> _Result:
+    """Where it is now nobody said that it is gone."""
+    if one.elsewhere is None or one.tried.outcome != Outcome.GONE:
+        return one
+    return replace(one, state=None, due=one.elsewhere)
+
+
+def _judge_all(connection: Connection, kept: Sequence[_Result]) -> dict[str, _Judged]:
+    """Judge endpoints by what they answered, one after the other in one order; by the delivery's id."""
+    judged = {one.claim.subject: _Judged() for one in kept}
+    by_endpoint: dict[str, list[_Result]] = {}
     for one in kept:
         if one.endpoint_id is not None:
-            by_endpoint.setdefault(one.endpoint_id, []).append(one.tried)
-    reasons: dict[str, Reason] = {}
+            by_endpoint.setdefault(one.endpoint_id, []).append(one)
     for endpoint_id, tries in sorted(by_endpoint.items()):
-        # Of successes in a row one says it all.
-        for first, tried in zip((None, *tries), tries, strict=False):
-            if first is not None and first.outcome == tried.outcome == Outcome.DELIVERED:
-                continue
-            reason = _judge(connection, endpoint_id, tried)
-            if reason is not None:
-                reasons[tried.delivery_id] = reason
-    return reasons
+        before: tuple[str, int] | None = None
+        for one in tries:
+            said = (one.tried.outcome, one.version)
+            # Of successes in a row one says it all.
+            if said != before or one.tried.outcome != Outcome.DELIVERED:
+                judged[one.claim.subject] = _judge(connection, endpoint_id, one)
+            before = said
+    return judged
 
 
-def _judge(connection: Connection, endpoint_id: str, tried: DeliveryAttempt) -> Reason | None:
-    """Note on an endpoint what a try says of it; why it is disabled by it, if it is."""
+def _judge(connection: Connection, endpoint_id: str, one: _Result) -> _Judged:
+    """Note on an endpoint what a try says of it."""
+    tried = one.tried
     if tried.outcome == Outcome.DELIVERED:
-        endpoint_rows.well(connection, endpoint_id)
-        return None
+        endpoint_rows.well(connection, endpoint_id, version=one.version)
+        return _Judged()
     endpoint = endpoint_rows.load(connection, endpoint_id, lock=True)
-    if endpoint is None or not endpoint.enabled:
-        return None
+    if endpoint is None:
+        return _Judged()
+    if endpoint.version != one.version:
+        return _Judged(outdated=True)
+    if not endpoint.enabled:
+        return _Judged()
     since_ms = endpoint.failing_since_ms
-    reason = disabled_for(tried.outcome, failing_since_ms=since_ms, at_ms=tried.at_ms)
-    changes: dict[str, object] = {} if since_ms is not None else {"failing_since_ms": tried.at_ms}
+    failures = min(endpoint.failures + 1, FEWEST_FAILURES)
+    reason = disabled_for(tried.outcome, failing_since_ms=since_ms, failures=failures, at_ms=tried.at_ms)
+    changes: dict[str, object] = {} if failures == endpoint.failures else {"failures": failures}
+    if since_ms is None:
+        changes["failing_since_ms"] = tried.at_ms
     if reason is not None:
         changes |= endpoint_rows.disabling(reason, tried.at_ms)
     if changes:
         endpoint_rows.change(connection, endpoint_id, changes)
-    return reason
+    return _Judged(disabled=reason)
 
 
 def _disabled_by(connection: Connection, endpoint_id: str | None, tried: DeliveryAttempt) -> Reason | None:

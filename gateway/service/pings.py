@@ -1,4 +1,7 @@
-"""A test of an endpoint: a `ping` of our own, sent at once as any delivery is, and its outcome."""
+"""A test of an endpoint: a `ping` of our own, sent at once as any delivery is, and its outcome.
+
+Tests have a sender of their own, so that they take no places from deliveries.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,27 @@ from collections.abc import Callable
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.clock import Clock
+from gateway.errors import Refusal
 from gateway.ids import MESSAGE, Ids
 from gateway.jobs.view import instant
 from gateway.service.endpoint_keys import endpoint_keys
+from gateway.settings.model import Webhooks
 from gateway.storage.endpoints import Endpoint
 from gateway.storage.sealing import Sealer
 from gateway.webhooks.events import PING
-from gateway.webhooks.sending import Sender
+from gateway.webhooks.sending import Sender, open_sender
 from gateway.webhooks.signing import sign
+
+AT_ONCE = 8
+"""Most tests under way at once in a process."""
+
+
+def open_ping_sender(settings: Webhooks) -> Sender:
+    """A sender for tests alone; to be closed with `aclose`."""
+    return open_sender(replace(settings, concurrency=AT_ONCE, per_host_concurrency=1))
 
 
 class PingView(Struct, frozen=True, kw_only=True):
@@ -25,7 +39,7 @@ class PingView(Struct, frozen=True, kw_only=True):
     delivered: bool
     outcome: str
     """`delivered`, or what went wrong, as in a delivery's tries; `busy`: nothing was sent, since as many
-    deliveries as allowed are under way to it."""
+    tests as allowed are under way."""
     status: int | None
     duration_ms: int
     detail: str
@@ -48,7 +62,7 @@ class Pings:
         clock: dates the message.
         ids: names it.
         sealer: opens the secret.
-        sender: dials the receiver, through the guard.
+        sender: dials the receiver, through the guard; of `open_ping_sender`.
         count: told of the outcome.
     """
 
@@ -60,9 +74,23 @@ class Pings:
         self._sealer = sealer
         self._sender = sender
         self._count = count
+        self._under_way: set[str] = set()
 
     async def send(self, endpoint: Endpoint) -> PingView:
-        """Test an endpoint, a disabled one too: so one sees whether to enable it."""
+        """Test an endpoint, a disabled one too: so one sees whether to enable it.
+
+        Raises:
+            Refusal: `test-under-way`: this process is testing it already.
+        """
+        if endpoint.id in self._under_way:
+            raise Refusal("test-under-way", "a test of this endpoint is under way; wait for its answer")
+        self._under_way.add(endpoint.id)
+        try:
+            return await self._send(endpoint)
+        finally:
+            self._under_way.discard(endpoint.id)
+
+    async def _send(self, endpoint: Endpoint) -> PingView:
         now_ms, message_id = self._clock.now_ms(), self._ids.new(MESSAGE)
         about = _About(endpoint_id=endpoint.id)
         body = msgspec.json.encode(_Ping(type=PING, timestamp=instant(now_ms), data=about))
@@ -72,7 +100,9 @@ class Pings:
             timestamp_s=now_ms // 1000,
             body=body,
         )
-        sent = await self._sender.send(url=endpoint.url, headers=headers, body=body, lane=endpoint.id)
+        sent = await self._sender.send(
+            url=endpoint.url, headers=headers, body=body, lane=endpoint.id, owner=endpoint.owner
+        )
         self._count(sent.outcome)
         return PingView(
             webhook_id=message_id,

@@ -384,7 +384,7 @@ class Record:
             return
         delivery_rows.insert_many(connection, frozen)
         due = [
-            NewDelivery(subject=one.id, lane=one.endpoint_id or lane_of(one.url), due_at_ms=now_ms)
+            NewDelivery(subject=one.id, lane=one.endpoint_id or lane_of(one.url, one.owner), due_at_ms=now_ms)
             for one in frozen
             if one.state == "pending"
         ]

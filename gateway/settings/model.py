@@ -64,6 +64,9 @@ class Metrics(Struct, frozen=True, kw_only=True):
 
     open: bool = False
     """Whether it answers without a key of scope `metrics`."""
+    port: Annotated[int, Meta(ge=0, le=65_535)] | None = None
+    """Where `work`, which serves no API, answers GET /metrics and /health, at `server.host`; 0 takes any free
+    port. None: it listens nowhere. `serve` answers them at its own port."""
 
 
 class Jobs(Struct, frozen=True, kw_only=True):
@@ -130,7 +133,8 @@ class Webhooks(Struct, frozen=True, kw_only=True):
     concurrency: Count = 64
     """Most deliveries under way at once."""
     per_host_concurrency: Count = 4
-    """Most deliveries under way at once to one endpoint, or to one host and port for jobs' own webhooks."""
+    """Most deliveries under way at once to one endpoint, or to one host and port for jobs' own webhooks. A
+    receiver that is new, or whose last answer took 3 seconds or more, gets one at a time."""
 
 
 class Media(Struct, frozen=True, kw_only=True):

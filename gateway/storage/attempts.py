@@ -47,6 +47,17 @@ _KNOWN = (
     )
     .limit(bindparam("limit"))
 )
+# By id, which sorts by time: a range of the primary key, however many attempts there ever were.
+_LATELY = (
+    select(attempts.c.provider, attempts.c.account, attempts.c.state)
+    .where(attempts.c.id >= bindparam("from_id"))
+    .order_by(attempts.c.id.desc())
+    .limit(bindparam("limit"))
+    .subquery("bounded")
+)
+_TALLY = select(_LATELY.c.provider, _LATELY.c.account, _LATELY.c.state, func.count()).group_by(
+    _LATELY.c.provider, _LATELY.c.account, _LATELY.c.state
+)
 _ADOPT = insert(adoptions)
 # The jobs under way are few, whatever the number of attempts there ever were.
 _UNDER_WAY = select(jobs.c.id).where(jobs.c.finished_at_ms.is_(None), jobs.c.simulated.is_(False))
@@ -167,3 +178,15 @@ def adopt(connection: Connection, attempt: Attempt, *, ref: str, at_ms: int) -> 
     connection.execute(
         _ADOPT, {"provider": attempt.provider, "ref": ref, "attempt_id": attempt.id, "at_ms": at_ms}
     )
+
+
+def tally(connection: Connection, *, since_ms: int, limit: int) -> dict[tuple[str, str, str], int]:
+    """Count the latest attempts by (provider, account, state).
+
+    Args:
+        connection: for reading.
+        since_ms: of those begun at that instant or later.
+        limit: how many are looked at, the latest.
+    """
+    asked = {"from_id": first_id(ATTEMPT, since_ms), "limit": limit}
+    return {(row[0], row[1], row[2]): row[3] for row in connection.execute(_TALLY, asked)}

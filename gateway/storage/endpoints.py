@@ -37,6 +37,10 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     disabled_at_ms: int | None = None
     failing_since_ms: int | None = None
     """The first failure since the last success."""
+    failures: int = 0
+    """How many there were since; not counted beyond what disables it."""
+    version: int = 0
+    """Raised by another URL and by an enable: a try sent before says nothing of it."""
     created_at_ms: int
     updated_at_ms: int
     """When its URL, events or description changed last."""
@@ -50,6 +54,9 @@ class Endpoint(Struct, frozen=True, kw_only=True):
         """Whether it is to hear of events of that type."""
         return event_type in self.events.split()
 
+
+WELL = {"failing_since_ms": None, "failures": 0}
+"""The columns of one whose last try did not fail, for `change`."""
 
 _OF_ID = webhook_endpoints.c.id == bindparam("of_id")
 _INSERT = insert(webhook_endpoints)
@@ -73,11 +80,26 @@ _PAGE = (
     .limit(bindparam("limit"))
 )
 _PAGE_OF = _PAGE.where(webhook_endpoints.c.owner == bindparam("of_owner"))
+# Types stand between spaces.
+_PROGRESS_HEARD = (
+    select(webhook_endpoints.c.owner)
+    .where(
+        webhook_endpoints.c.owner.in_(bindparam("owners", expanding=True)),
+        # Not by the index on the state: nearly all are enabled.
+        func.coalesce(webhook_endpoints.c.state, "") == "enabled",
+        (" " + webhook_endpoints.c.events + " ").contains(" job.progress "),
+    )
+    .distinct()
+)
 _DELETE = delete(webhook_endpoints).where(_OF_ID)
 _WELL = (
     update(webhook_endpoints)
-    .where(_OF_ID, webhook_endpoints.c.failing_since_ms.is_not(None))
-    .values(failing_since_ms=None)
+    .where(
+        _OF_ID,
+        webhook_endpoints.c.failing_since_ms.is_not(None),
+        webhook_endpoints.c.version == bindparam("seen"),
+    )
+    .values(**WELL)
 )
 _CENSUS = select(webhook_endpoints.c.state, func.count()).group_by(webhook_endpoints.c.state)
 _OWNER = select(owners.c.name).where(owners.c.name == bindparam("of_owner")).with_for_update()
@@ -95,9 +117,9 @@ def insert_one(connection: Connection, endpoint: Endpoint) -> None:
     connection.execute(_INSERT, {name: getattr(endpoint, name) for name in Endpoint.__struct_fields__})
 
 
-def lock_owner(connection: Connection, owner: str) -> None:
-    """Keep others from giving this owner endpoints until the transaction ends."""
-    connection.execute(_OWNER, {"of_owner": owner}).one_or_none()
+def lock_owner(connection: Connection, owner: str) -> bool:
+    """Keep others from giving this owner endpoints until the transaction ends; False: nobody is called so."""
+    return connection.execute(_OWNER, {"of_owner": owner}).one_or_none() is not None
 
 
 def count_of(connection: Connection, owner: str) -> int:
@@ -141,6 +163,11 @@ def page(connection: Connection, *, owner: str | None, before: str | None, limit
     ]
 
 
+def progress_heard(connection: Connection, of_owners: Sequence[str]) -> set[str]:
+    """Which of these owners have an enabled endpoint that hears of jobs' progress."""
+    return set(connection.execute(_PROGRESS_HEARD, {"owners": list(of_owners)}).scalars())
+
+
 def change(connection: Connection, endpoint_id: str, values: Mapping[str, object]) -> None:
     """Write these columns of an endpoint that was locked before."""
     connection.execute(update(webhook_endpoints).where(_OF_ID).values(dict(values)), {"of_id": endpoint_id})
@@ -151,9 +178,9 @@ def remove(connection: Connection, endpoint_id: str) -> None:
     connection.execute(_DELETE, {"of_id": endpoint_id})
 
 
-def well(connection: Connection, endpoint_id: str) -> None:
-    """Note that it took something."""
-    connection.execute(_WELL, {"of_id": endpoint_id})
+def well(connection: Connection, endpoint_id: str, *, version: int) -> None:
+    """Note that it took something, if it is still at that version."""
+    connection.execute(_WELL, {"of_id": endpoint_id, "seen": version})
 
 
 def count_by_state(connection: Connection) -> dict[str, int]:

@@ -19,8 +19,10 @@ Operation = Callable[[Connection], T]
 class Database(Protocol):
     """An open database. Both calls raise `errors.StorageUnavailable` when it cannot be used just now."""
 
-    trouble: str | None
-    """Why it could not be written to when that was last tried; None when it could."""
+    @property
+    def trouble(self) -> str | None:
+        """Why it could not be written to when that was last tried; None when it could."""
+        ...
 
     async def write(self, operation: Operation[T], *, vital: bool = True) -> T:
         """Run in a transaction of its own; when this returns, it is durable.

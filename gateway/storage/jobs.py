@@ -14,6 +14,7 @@ from sqlalchemy import (
     RowMapping,
     and_,
     bindparam,
+    case,
     exists,
     func,
     insert,
@@ -25,7 +26,7 @@ from sqlalchemy import (
 from gateway.errors import Unreadable
 from gateway.jobs.job import Attempt, AttemptState, Job, JobRequest, JobState
 from gateway.jobs.view import JobView, compose
-from gateway.storage.tables import attempts, jobs
+from gateway.storage.tables import attempts, deliveries, jobs
 from gateway.telemetry import get_logger
 from providers.contract.status import JobStatus
 
@@ -66,6 +67,24 @@ _UNFINISHED = (
     .where(jobs.c.finished_at_ms.is_(None))
     .group_by(jobs.c.provider, jobs.c.status)
 )
+# Counted no further than anybody asks.
+_lapsing = (
+    select(jobs.c.id)
+    .where(
+        jobs.c.outputs_expire_at_ms >= bindparam("now_ms"),
+        jobs.c.outputs_expire_at_ms < bindparam("until_ms"),
+    )
+    .order_by(jobs.c.outputs_expire_at_ms)
+    .limit(bindparam("most"))
+    .subquery("bounded")
+)
+_told = (
+    select(func.max(case((deliveries.c.state == "delivered", 2), else_=1)))
+    .where(deliveries.c.job_id == _lapsing.c.id, deliveries.c.type == "job.succeeded")
+    .scalar_subquery()
+)
+_TOLD: dict[int | None, str] = {None: "unasked", 1: "undelivered", 2: "delivered"}
+_EXPIRING = select(_told.label("told"), func.count()).select_from(_lapsing).group_by("told")
 
 
 def row_of(job: Job, *, idempotency_key: str | None, fingerprint: str) -> dict[str, object]:
@@ -98,6 +117,7 @@ def _changing(job: Job) -> dict[str, object]:
         "hold_until_ms": None if state.held is None else state.held.until_ms,
         "sequence": job.sequence,
         "progress": job.progress,
+        "outputs_expire_at_ms": min((output.expires_at_ms for output in state.outputs), default=None),
         "state": _encode(state).decode(),
     }
 
@@ -113,6 +133,7 @@ _BY_ID = select(jobs).where(jobs.c.id == bindparam("job_id"))
 _BY_IDS = select(jobs).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
 _LOCKED = _BY_ID.with_for_update()
 _LOCKS = _STORED.order_by(jobs.c.id).with_for_update()
+_SEQUENCE = select(jobs.c.sequence).where(jobs.c.id == bindparam("job_id"))
 _UPDATE = update(jobs).where(jobs.c.id == bindparam("job_id"), jobs.c.sequence == bindparam("seen"))
 _PROGRESS = (
     update(jobs)
@@ -170,6 +191,8 @@ _HOLD_EXPIRED = (
 # Sorted by whoever asks: an ORDER BY makes SQLite read the whole table in that order instead.
 _HELD_IDS = select(jobs.c.id).where(jobs.c.finished_at_ms.is_(None), jobs.c.hold_until_ms.is_not(None))
 
+_UNFINISHED_IDS = select(jobs.c.id).where(jobs.c.finished_at_ms.is_(None))
+
 _HOUSE = update(jobs).where(jobs.c.id == bindparam("job_id")).values(room=bindparam("new_room"))
 _OWNER = select(jobs.c.owner).where(jobs.c.id == bindparam("job_id"))
 
@@ -193,6 +216,11 @@ def find_kept(connection: Connection, keys: Sequence[tuple[str, str]]) -> list[K
 def find_stored(connection: Connection, job_ids: Sequence[str]) -> frozenset[str]:
     """Return which of these jobs exist."""
     return frozenset(connection.execute(_STORED, {"ids": list(job_ids)}).scalars())
+
+
+def sequence_of(connection: Connection, job_id: str) -> int:
+    """Read the number of a job's last event; 0 for an unknown one."""
+    return connection.execute(_SEQUENCE, {"job_id": job_id}).scalar_one_or_none() or 0
 
 
 def load(connection: Connection, job_id: str, *, lock: bool = False) -> Job | None:
@@ -238,6 +266,11 @@ def load_views(connection: Connection, job_ids: Sequence[str]) -> dict[str, tupl
 
 def list_views(connection: Connection, wanted: JobFilter) -> list[JobView]:
     """Show a page of jobs, newest first; one that cannot be read is left out, and the log names it."""
+    return [view for _, view in list_owned(connection, wanted)]
+
+
+def list_owned(connection: Connection, wanted: JobFilter) -> list[tuple[str, JobView]]:
+    """Show a page of jobs like `list_views`, each with its owner before it."""
     compared: tuple[tuple[object, ColumnElement[Any], Callable[[Any, Any], ColumnElement[bool]]], ...] = (
         (wanted.owner, jobs.c.owner, operator.eq),
         (wanted.status, jobs.c.status, operator.eq),
@@ -252,13 +285,13 @@ def list_views(connection: Connection, wanted: JobFilter) -> list[JobView]:
         given.append(waits if wanted.held else ~waits)
     found = select(jobs.c.id).where(*given).order_by(jobs.c.id.desc()).limit(wanted.limit)
     shown = load_views(connection, list(connection.execute(found).scalars()))
-    views: list[JobView] = []
+    views: list[tuple[str, JobView]] = []
     for job_id in sorted(shown, reverse=True):
-        view = shown[job_id][1]
+        owner, view = shown[job_id]
         if isinstance(view, Unreadable):
             _log.error("storage.unreadable", job_id=job_id, error=str(view))
         else:
-            views.append(view)
+            views.append((owner, view))
     return views
 
 
@@ -283,6 +316,11 @@ def find_hold_expired(connection: Connection, *, now_ms: int, limit: int) -> lis
 def house(connection: Connection, job_id: str, room: str) -> None:
     """Note which accounts can run a job by these settings."""
     connection.execute(_HOUSE, {"job_id": job_id, "new_room": room})
+
+
+def find_unfinished(connection: Connection) -> list[str]:
+    """Return every job that has not ended, the oldest first."""
+    return sorted(connection.execute(_UNFINISHED_IDS).scalars())
 
 
 def find_held(connection: Connection) -> list[str]:
@@ -355,3 +393,16 @@ def count_unfinished(connection: Connection) -> tuple[dict[tuple[str | None, str
         counts[provider, status] = count
         held += waiting
     return counts, held
+
+
+def count_expiring(connection: Connection, *, now_ms: int, until_ms: int, most: int) -> dict[str, int]:
+    """Count the successes whose outputs lapse in that time, by whether whoever asked to be was told.
+
+    Args:
+        connection: any.
+        now_ms: from when.
+        until_ms: to when.
+        most: no more are looked at, those that lapse first.
+    """
+    rows = connection.execute(_EXPIRING, {"now_ms": now_ms, "until_ms": until_ms, "most": most})
+    return {_TOLD[told]: count for told, count in rows}

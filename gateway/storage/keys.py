@@ -29,6 +29,7 @@ class KeyRow(Struct, frozen=True, kw_only=True):
 
 _INSERT = insert(api_keys)
 _BY_HASH = select(api_keys).where(api_keys.c.hash == bindparam("hash"))
+_BY_ID = select(api_keys).where(api_keys.c.id == bindparam("key_id"))
 _ALL = select(api_keys).order_by(api_keys.c.id)
 _COUNT = select(func.count()).select_from(api_keys).where(api_keys.c.revoked_at_ms.is_(None))
 _REVOKE = (
@@ -45,6 +46,7 @@ _ACTIVE_OWNER = select(api_keys.c.owner).where(
     api_keys.c.id == bindparam("key_id"), api_keys.c.revoked_at_ms.is_(None)
 )
 _OWNER = select(owners.c.sealed_webhook_secret).where(owners.c.name == bindparam("name"))
+_OWNERS = select(owners.c.name).order_by(owners.c.name).limit(bindparam("limit"))
 _INSERT_OWNER = insert(owners)
 
 
@@ -56,6 +58,12 @@ def insert_one(connection: Connection, key: KeyRow) -> None:
 def find(connection: Connection, key_hash: str) -> KeyRow | None:
     """Return the key with this hash, revoked or not."""
     row = connection.execute(_BY_HASH, {"hash": key_hash}).mappings().one_or_none()
+    return None if row is None else KeyRow(**row)
+
+
+def load(connection: Connection, key_id: str) -> KeyRow | None:
+    """Return the key of this id, revoked or not."""
+    row = connection.execute(_BY_ID, {"key_id": key_id}).mappings().one_or_none()
     return None if row is None else KeyRow(**row)
 
 
@@ -87,6 +95,11 @@ def find_owner(connection: Connection, key_id: str) -> str | None:
 def owner_secret(connection: Connection, owner: str) -> str | None:
     """Return the owner's sealed webhook secret; None for an owner we do not know."""
     return connection.execute(_OWNER, {"name": owner}).scalar_one_or_none()
+
+
+def owner_names(connection: Connection, *, limit: int) -> list[str]:
+    """Read the names of owners, in their order."""
+    return list(connection.execute(_OWNERS, {"limit": limit}).scalars())
 
 
 def insert_owner(connection: Connection, *, name: str, sealed_webhook_secret: str, at_ms: int) -> None:

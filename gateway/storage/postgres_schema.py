@@ -70,12 +70,13 @@ def hold_key_against(database: str, sealer: Sealer, *, key: str, change: bool) -
         SettingsError: it is another.
         StorageUnavailable: the server cannot be reached.
     """
-    opened = partial(_transaction, database)
+    opened = partial(connected, database)
     hold_against(opened, opened if change else None, sealer, key=key)
 
 
 @contextmanager
-def _transaction(database: str) -> Generator[Connection]:
+def connected(database: str) -> Generator[Connection]:
+    """Connect for one transaction, raising `StorageUnavailable` when the server cannot be reached."""
     with _connected(database, SESSION) as connection, connection.begin():
         yield connection
 

@@ -119,6 +119,17 @@ _NEXT_DUE = (
 )
 
 
+# Ids sort by their age. The first of the key's order that waits: those before it are begun, and few.
+_OLDEST = select(tables.jobs.c.created_at_ms).where(
+    tables.jobs.c.id
+    == select(tasks.c.subject)
+    .where(tasks.c.kind == TaskKind.SUBMIT.value, tasks.c.room.is_not(None))
+    .order_by(tasks.c.subject)
+    .limit(1)
+    .scalar_subquery()
+)
+
+
 class Entry(Struct, frozen=True, kw_only=True):
     """A job that begins to wait."""
 
@@ -304,3 +315,8 @@ def _row(entry: Entry, turn: int) -> dict[str, object]:
         "turn": turn,
         "rank": entry.rank,
     }
+
+
+def oldest_ms(connection: Connection) -> int | None:
+    """Tell when the oldest job was accepted that waits to be submitted; None when none waits."""
+    return connection.execute(_OLDEST).scalar_one_or_none()

@@ -64,6 +64,13 @@ def inspect_schema(connection: Connection, *, checked_bytes: int = 0) -> SchemaS
     return SchemaState(current=current, head=head, pending=tuple(reversed(pending)))
 
 
+def is_known(revision: str) -> bool:
+    """Whether this version knows a revision of the schema; a newer one's it does not."""
+    return revision in {
+        script.revision for script in ScriptDirectory.from_config(_scripts()).walk_revisions()
+    }
+
+
 def unusable(error: DatabaseError, what: str) -> SchemaRefused | StorageUnavailable:
     """Make the error that says why a database cannot be used: for good, or just now.
 
@@ -87,10 +94,15 @@ def migrate(connection: Connection) -> None:
 
 
 def _config(connection: Connection) -> Config:
+    config = _scripts()
+    config.attributes["connection"] = connection
+    return config
+
+
+def _scripts() -> Config:
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
     return config
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Insert, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.jobs.spend import Money, month_of
-from gateway.storage.tables import spend
+from gateway.storage.tables import owners, spend
 from gateway.storage.upserts import on_conflict
 
 Change = tuple[str, str, str]
@@ -48,6 +48,23 @@ _BETWEEN = (
 )
 _OF_OWNER = _BETWEEN.where(spend.c.owner == bindparam("of_owner"))
 
+_used = (
+    select(func.coalesce(func.sum(spend.c.reserved_micro_usd + spend.c.charged_micro_usd), 0))
+    .where(spend.c.owner == owners.c.name, spend.c.day.between(bindparam("first"), bindparam("last")))
+    .scalar_subquery()
+)
+_budgets = (
+    select(owners.c.budget_micro_usd.label("budget"), _used.label("used"))
+    .where(owners.c.budget_micro_usd > 0)
+    .subquery("bounded")
+)
+_AT_BUDGET = select(
+    *(
+        func.count().filter(_budgets.c.used * 100 >= _budgets.c.budget * percent).label(f"at_{percent}")
+        for percent in (80, 100)
+    )
+).select_from(_budgets)
+
 
 def add(connection: Connection, changes: Mapping[Change, Money]) -> None:
     """Add to the ledger; the last thing a transaction does, since it locks rows that many want.
@@ -83,3 +100,14 @@ def load_between(connection: Connection, *, owner: str | None, first: str, last:
     values = {"first": first, "last": last} | ({} if owner is None else {"of_owner": owner})
     found = connection.execute(_BETWEEN if owner is None else _OF_OWNER, values)
     return [SpendRow(**row) for row in found.mappings()]
+
+
+def count_at_budget(connection: Connection, day: str) -> dict[str, int]:
+    """Count the owners that have used so many percent of their budget for the month that a day is in.
+
+    Returns:
+        The number by percent, 80 and 100; those at 100 are in both.
+    """
+    first, last = month_of(day)
+    found = connection.execute(_AT_BUDGET, {"first": first, "last": last}).one()
+    return {"80": found.at_80, "100": found.at_100}

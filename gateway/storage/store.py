@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from secrets import token_hex
 
 from msgspec import Struct
 
@@ -14,6 +16,7 @@ from gateway.storage import postgres_schema, sqlite_file
 from gateway.storage.engine import Database, OnCommit
 from gateway.storage.postgres import PostgresDatabase
 from gateway.storage.postgres_schema import inspect_server, migrate_server
+from gateway.storage.reported import Reported
 from gateway.storage.reserve import RESERVE_BYTES
 from gateway.storage.schema import SchemaState
 from gateway.storage.sealing import Sealer, key_beside, key_file
@@ -90,6 +93,27 @@ def check_key(settings: Settings) -> None:
         _hold(settings, Sealer(key_beside(path)), change=False)
 
 
+def check_key_of(settings: Settings, copy: Path) -> None:
+    """Hold the key of a SQLite file against a copy that is to take the file's place; changes nothing.
+
+    Args:
+        settings: name the file.
+        copy: of this version's schema.
+
+    Raises:
+        SettingsError: the secrets in the copy were sealed with another key, or the key cannot be read.
+        StorageUnavailable: the copy cannot be read just now.
+    """
+    path = Path(settings.database.removeprefix(SQLITE))
+    if settings.secret_key is not None:
+        sealer, key = Sealer(settings.secret_key.reveal()), "secret_key"
+    elif key_file(path).exists():
+        sealer, key = Sealer(key_beside(path)), str(key_file(path))
+    else:
+        sealer, key = Sealer(token_hex()), f"a new key, since there is no {key_file(path)},"
+    sqlite_file.hold_key_against(copy, sealer, key=key, change=False)
+
+
 def _hold(settings: Settings, sealer: Sealer, *, change: bool) -> None:
     path = database_path(settings)
     if path is None:
@@ -112,6 +136,7 @@ def open_store(
     settings: Settings,
     *,
     on_commit: OnCommit | None = None,
+    on_refused: Callable[[], None] = lambda: None,
     clock: Clock | None = None,
     serving: bool = False,
 ) -> Store:
@@ -120,6 +145,7 @@ def open_store(
     Args:
         settings: name it.
         on_commit: told about each commit.
+        on_refused: told about each operation that failed because the database could not be used.
         clock: the time to use; None takes the machine's for a file, the server's for a server.
         serving: whether the caller has the lock of `lock_store`, and so may keep room on the disk.
 
@@ -131,21 +157,24 @@ def open_store(
     """
     path = database_path(settings)
     if path is None:
-        return _open_server(settings, on_commit, clock)
+        return _open_server(settings, on_commit, on_refused, clock)
     make_file(path)
     migrate_file(path, checked_bytes=CHECKED_BYTES if serving else 0)
     secret = key_beside(path) if settings.secret_key is None else settings.secret_key.reveal()
     sealer = Sealer(secret)
     _hold(settings, sealer, change=True)
+    database = SQLiteDatabase(path, on_commit=on_commit, reserve_bytes=RESERVE_BYTES if serving else 0)
     return Store(
-        database=SQLiteDatabase(path, on_commit=on_commit, reserve_bytes=RESERVE_BYTES if serving else 0),
+        database=Reported(database, on_refused),
         sealer=sealer,
         secret=secret,
         clock=clock or SystemClock(),
     )
 
 
-def _open_server(settings: Settings, on_commit: OnCommit | None, clock: Clock | None) -> Store:
+def _open_server(
+    settings: Settings, on_commit: OnCommit | None, on_refused: Callable[[], None], clock: Clock | None
+) -> Store:
     if settings.secret_key is None:  # `settings.load` refuses it earlier, and says from where
         raise SettingsError("secret_key: PostgreSQL needs one; set MOTION_GATEWAY_SECRET_KEY")
     pending = inspect_server(settings.database).pending
@@ -157,4 +186,9 @@ def _open_server(settings: Settings, on_commit: OnCommit | None, clock: Clock | 
     sealer = Sealer(secret)
     _hold(settings, sealer, change=True)
     database = PostgresDatabase(settings.database, local=clock or SystemClock(), on_commit=on_commit)
-    return Store(database=database, sealer=sealer, secret=secret, clock=clock or database.clock)
+    return Store(
+        database=Reported(database, on_refused),
+        sealer=sealer,
+        secret=secret,
+        clock=clock or database.clock,
+    )

@@ -51,6 +51,8 @@ jobs = Table(
     Column("estimated_micro_usd", BigInteger),
     Column("sealed_webhook_secret", Text),
     Column("room", Text, nullable=False),
+    # Of a success, the first of its outputs; empty where a version before 0013 stored it.
+    Column("outputs_expire_at_ms", BigInteger),
     Column("traceparent", String(55)),
     Column("request", Text, nullable=False),
     Column("metadata", Text, nullable=False),
@@ -70,6 +72,12 @@ jobs = Table(
         "hold_until_ms",
         sqlite_where=text("hold_until_ms IS NOT NULL"),
         postgresql_where=text("hold_until_ms IS NOT NULL"),
+    ),
+    Index(
+        "ix_jobs_outputs_expire",
+        "outputs_expire_at_ms",
+        sqlite_where=text("outputs_expire_at_ms IS NOT NULL"),
+        postgresql_where=text("outputs_expire_at_ms IS NOT NULL"),
     ),
     # For the limit of an owner's jobs in flight.
     Index(
@@ -238,8 +246,11 @@ webhook_endpoints = Table(
     Column("state", String(8), nullable=False),
     Column("disabled_reason", String(16)),
     Column("disabled_at_ms", BigInteger),
-    # The first failure since the last success.
+    # The first failure since the last success, and how many there were since; counted to a few.
     Column("failing_since_ms", BigInteger),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    # Raised by what makes tries that are under way say nothing of it: another URL, and an enable.
+    Column("version", Integer, nullable=False, server_default="0"),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("updated_at_ms", BigInteger, nullable=False),
     CheckConstraint("signing IN ('hmac','ed25519')", name="signing"),
@@ -349,6 +360,12 @@ owners = Table(
     Column("created_at_ms", BigInteger, nullable=False),
     Column("max_in_flight", Integer),
     Column("budget_micro_usd", BigInteger),
+    Index(
+        "ix_owners_budget",
+        "budget_micro_usd",
+        sqlite_where=text("budget_micro_usd IS NOT NULL"),
+        postgresql_where=text("budget_micro_usd IS NOT NULL"),
+    ),
 )
 
 api_keys = Table(

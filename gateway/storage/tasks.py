@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -30,7 +31,7 @@ from sqlalchemy import (
 )
 
 from gateway.jobs.transitions import TaskKind
-from gateway.storage.tables import DELIVERS, tasks
+from gateway.storage.tables import DELIVERS, tasks, webhook_endpoints
 from gateway.telemetry import get_logger
 
 _log = get_logger("gateway.storage")
@@ -54,6 +55,14 @@ class Memo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whether a cancel was sent that may have been carried out, though its answer did not say so."""
     before: int = 0
     """How often a delivery was tried before it was queued anew: its tries are numbered on from there."""
+    asked: bool = False
+    """Whether somebody asked for a delivery once more: how late it comes then says nothing."""
+    once_more: bool = False
+    """Whether that was while it was under way: if that fails, it is due at once."""
+    meant_ms: int = 0
+    """When the schedule has it due: the try that is due was asked for, and does not count. 0: it counts."""
+    delivered_ms: int = 0
+    """When it was delivered before it was sent again, which stays so whatever comes of that. 0: never."""
     told: str = ""
     """What the timeline was last told of looks for a lost submission, so that it is told of changes only."""
 
@@ -113,6 +122,10 @@ _LANES = select(
     .where(_DELIVERS, tasks.c.lane == _found.c.lane, FREE)
     .scalar_subquery()
     .label("due_at_ms"),
+    select(webhook_endpoints.c.owner)
+    .where(webhook_endpoints.c.id == _found.c.lane)
+    .scalar_subquery()
+    .label("owner"),
 )
 _IN_LANE = (
     select(tasks.c.subject)
@@ -143,7 +156,10 @@ _OF_KIND = and_(
     tasks.c.kind == bindparam("of_kind"), tasks.c.subject.in_(bindparam("subjects", expanding=True))
 )
 _VERSIONS = (
-    select(tasks.c.subject, tasks.c.version).where(_OF_KIND).order_by(tasks.c.subject).with_for_update()
+    select(tasks.c.subject, tasks.c.version, tasks.c.due_at_ms, tasks.c.memo)
+    .where(_OF_KIND)
+    .order_by(tasks.c.subject)
+    .with_for_update()
 )
 _FINISH = delete(tasks).where(_HELD)
 _FINISH_MANY = delete(tasks).where(_OF_KIND)
@@ -205,6 +221,30 @@ _LOOK = (
     .where(tasks.c.kind == bindparam("of_kind"), tasks.c.subject == bindparam("of_subject"))
     .with_for_update()
 )
+_ASKED = (
+    select(tasks.c.due_at_ms, tasks.c.leased_by, tasks.c.tries, tasks.c.memo)
+    .where(_DELIVERS, tasks.c.subject == bindparam("of_subject"))
+    .with_for_update()
+)
+_LATE = (
+    select(tasks.c.subject, tasks.c.due_at_ms, tasks.c.tries, tasks.c.memo)
+    .where(
+        _DELIVERS,
+        tasks.c.lane == bindparam("of_lane"),
+        tasks.c.due_at_ms >= bindparam("from_ms"),
+        tasks.c.subject >= bindparam("first"),
+        tasks.c.leased_by.is_(None),
+        tasks.c.tries > 0,
+    )
+    .order_by(tasks.c.due_at_ms)
+    .limit(bindparam("limit"))
+    .with_for_update()
+)
+_SEND_NOW = (
+    update(tasks)
+    .where(tasks.c.kind == TaskKind.DELIVER.value, tasks.c.subject == bindparam("of_subject"))
+    .values(due_at_ms=bindparam("at_ms"), memo=bindparam("new_memo"))
+)
 _SHIFT = update(tasks).values(due_at_ms=tasks.c.due_at_ms + bindparam("delta_ms"))
 _SHIFT_FORWARD = _SHIFT.where(tasks.c.due_at_ms < bindparam("at_ms"))
 _SHIFT_BACK = _SHIFT.where(tasks.c.due_at_ms > bindparam("at_ms"))
@@ -264,7 +304,7 @@ class NewDelivery(Struct, frozen=True, kw_only=True):
     subject: str
     lane: str
     due_at_ms: int
-    before: int = 0
+    memo: Memo = Memo()
 
 
 def insert_deliveries(connection: Connection, due: Sequence[NewDelivery]) -> None:
@@ -282,7 +322,7 @@ def insert_deliveries(connection: Connection, due: Sequence[NewDelivery]) -> Non
                 "due_at_ms": one.due_at_ms,
                 "version": one.due_at_ms % VERSIONS,
                 "tries": 0,
-                "memo": msgspec.json.encode(Memo(before=one.before)).decode(),
+                "memo": msgspec.json.encode(one.memo).decode(),
                 "lane": one.lane,
             }
             for one in due
@@ -290,10 +330,23 @@ def insert_deliveries(connection: Connection, due: Sequence[NewDelivery]) -> Non
     )
 
 
-def lanes(connection: Connection, *, now_ms: int, holder: str) -> dict[str, int]:
+class DueLane(Struct, frozen=True):
+    """A lane with deliveries that could be claimed, now or later."""
+
+    lane: str
+    endpoint_owner: str | None
+    """None: it is no endpoint's, or of one that was deleted."""
+    due_at_ms: int
+
+
+def lanes(connection: Connection, *, now_ms: int, holder: str) -> list[DueLane]:
     """Read when the next delivery of each lane is due that could be claimed, now or later."""
     found = connection.execute(_LANES, {"now_ms": now_ms, "holder": holder})
-    return {row.lane: row.due_at_ms for row in found if row.lane is not None and row.due_at_ms is not None}
+    return [
+        DueLane(row.lane, row.owner, row.due_at_ms)
+        for row in found
+        if row.lane is not None and row.due_at_ms is not None
+    ]
 
 
 def waiting_in(connection: Connection, lane: str, *, limit: int, now_ms: int, holder: str) -> list[str]:
@@ -344,14 +397,81 @@ def still_held(connection: Connection, claim: Claim) -> bool:
     return connection.execute(_CHECK, _of(claim)).one_or_none() is not None
 
 
-def which_held(connection: Connection, kind: TaskKind, claims: Sequence[Claim]) -> list[bool]:
-    """Whether each of these tasks, all of one kind, is still held; it stays so until this transaction ends.
+class Held(Struct, frozen=True):
+    """A task that is still held."""
+
+    asked_ms: int | None
+    """When somebody asked for it once more since it was claimed; None when nobody did."""
+
+
+def which_held(connection: Connection, kind: TaskKind, claims: Sequence[Claim]) -> list[Held | None]:
+    """Which of these tasks, all of one kind, are still held; they stay so until this transaction ends.
 
     They are locked in the order of their subjects, as in `extend`: in two orders, two could deadlock.
     """
     asked = {"of_kind": kind.value, "subjects": [claim.subject for claim in claims]}
-    versions = {row.subject: row.version for row in connection.execute(_VERSIONS, asked)}
-    return [versions.get(claim.subject) == claim.version for claim in claims]
+    rows = {row.subject: row for row in connection.execute(_VERSIONS, asked)}
+    held: list[Held | None] = []
+    for claim in claims:
+        row = rows.get(claim.subject)
+        if row is None or row.version != claim.version:
+            held.append(None)
+            continue
+        # A clock that jumped moves what is due, too.
+        hurried = row.due_at_ms > claim.due_at_ms and _memo(row.subject, row.memo).once_more
+        held.append(Held(row.due_at_ms if hurried else None))
+    return held
+
+
+def send_now(connection: Connection, delivery_id: str, *, at_ms: int) -> bool:
+    """Make a delivery due now that waits; one that is under way, once more if that fails.
+
+    Returns:
+        False when it neither waits nor is under way.
+    """
+    row = connection.execute(_ASKED, {"of_subject": delivery_id}).one_or_none()
+    if row is None:
+        return False
+    memo = _memo(delivery_id, row.memo)
+    if row.leased_by is not None:
+        _make_due(connection, delivery_id, max(at_ms, row.due_at_ms + 1), replace(memo, once_more=True))
+    elif row.due_at_ms > at_ms:
+        _make_due(connection, delivery_id, at_ms, _asked(memo, row.tries, row.due_at_ms))
+    return True
+
+
+def send_late_now(
+    connection: Connection, lane: str, *, first: str, from_ms: int, at_ms: int, limit: int
+) -> list[int]:
+    """Make due now what was tried before, and what nobody is at.
+
+    Args:
+        connection: for writing.
+        lane: of what.
+        first: deliveries of this id and after it.
+        from_ms: those that are due then, or later, soonest first.
+        at_ms: now.
+        limit: most of them.
+
+    Returns:
+        When each was due.
+    """
+    asked = {"of_lane": lane, "first": first, "from_ms": from_ms, "limit": limit}
+    rows = connection.execute(_LATE, asked).all()
+    for row in rows:
+        memo = _memo(row.subject, row.memo)
+        _make_due(connection, row.subject, at_ms, _asked(memo, row.tries, row.due_at_ms))
+    return [row.due_at_ms for row in rows]
+
+
+def _asked(memo: Memo, tries: int, due_at_ms: int) -> Memo:
+    """A try that is asked for does not count; the first, which is due at once, was not asked for."""
+    return replace(memo, asked=True, meant_ms=memo.meant_ms or (due_at_ms if tries else 0))
+
+
+def _make_due(connection: Connection, delivery_id: str, at_ms: int, memo: Memo) -> None:
+    values = {"of_subject": delivery_id, "at_ms": at_ms, "new_memo": msgspec.json.encode(memo).decode()}
+    connection.execute(_SEND_NOW, values)
 
 
 def finish_many(connection: Connection, kind: TaskKind, subjects: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ SETTLED: Final = ("adopted", "resubmitted", "failed", "expired", "cancelled", "l
 """What became of a submission whose outcome was unknown."""
 DELIVERY_OUTCOMES: Final = (
     "delivered", "gone", "throttled", "redirected", "http_error", "timeout", "tls", "connection", "blocked",
-    "busy",
+    "overtaken", "busy",
 )  # fmt: skip
 """What came of one try to deliver; a test compares them with `gateway.webhooks.outcome`."""
 CALLBACK_OUTCOMES: Final = (
@@ -34,6 +34,10 @@ DISABLED: Final = ("gone", "failing", "requested")
 """Why a webhook endpoint was disabled."""
 ENDPOINT_STATES: Final = ("enabled", "disabled")
 WATCHES: Final = ("stream", "wait")
+TOLD: Final = ("delivered", "undelivered", "unasked")
+"""Whether a success was told to whoever asked to be."""
+PERCENTS: Final = ("80", "100")
+"""Of a budget."""
 POLICIES: Final = ("requests", "jobs-in-flight", "budget", "queue", "watchers")
 """The limits that a request or a new job can run into."""
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -52,16 +56,3 @@ class Closed:
         if value is None:
             return NONE
         return value if value in self._values else OTHER
-
-
-STATUS: Final = Closed(STATUSES)
-CODE: Final = Closed(CODES)
-OPERATION: Final = Closed(OPERATIONS)
-OUTCOME: Final = Closed(OUTCOMES)
-DELIVERY_OUTCOME: Final = Closed(DELIVERY_OUTCOMES)
-CALLBACK_OUTCOME: Final = Closed(CALLBACK_OUTCOMES)
-DISABLED_WHY: Final = Closed(DISABLED)
-SETTLED_HOW: Final = Closed(SETTLED)
-METHOD: Final = Closed(METHODS)
-POLICY: Final = Closed(POLICIES)
-WATCH: Final = Closed(WATCHES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -12,7 +13,7 @@ from gateway.clock import Clock
 from gateway.crash_points import Point, reach
 from gateway.jobs.job import Attempt
 from gateway.net import BeforeSend
-from gateway.telemetry import redact_exchange_body
+from gateway.telemetry import get_logger, redact_exchange_body
 from gateway.telemetry.tracing import Tracing, Untraced
 from gateway.upstream import classify
 from gateway.upstream.accounts import UpstreamAccount
@@ -22,6 +23,8 @@ from providers.contract.errors import ErrorCode, UnexpectedPayload, UpstreamErro
 from providers.contract.exchange import HttpRequest, HttpResponse
 from providers.contract.motion import MotionRequest
 from providers.contract.spec import ModelSpec
+
+_log = get_logger("gateway.upstream")
 
 R = TypeVar("R")
 
@@ -87,6 +90,7 @@ class Callback(Struct, frozen=True):
 
 
 class _Sent(Struct, frozen=True):
+    attempt: Attempt
     wire: HttpRequest
     reply: Reply
     at_ms: int
@@ -260,7 +264,7 @@ class Calls:
                 span.failed("no answer")
             else:
                 span.note({"http.response.status_code": reply.response.status})
-        return _Sent(wire, reply, at_ms, self._callback_of(account.adapter, attempt.id))
+        return _Sent(attempt, wire, reply, at_ms, self._callback_of(account.adapter, attempt.id))
 
     def _called(self, operation: str, account: UpstreamAccount, sent: _Sent, outcome: R) -> Called[R]:
         word, reply = _word(outcome), sent.reply
@@ -274,6 +278,20 @@ class Calls:
             status=None if reply.response is None else reply.response.status,
             said=_Said(sent.wire, raw, lambda text: self._redact(_without(sent.callback, text))),
         )
+        if _log.is_enabled_for(logging.DEBUG):  # to redact what was said costs more than to say it
+            _log.debug(
+                "provider.called",
+                provider=account.adapter.spec.name,
+                account=account.name,
+                job_id=sent.attempt.job_id,
+                attempt_id=sent.attempt.id,
+                operation=operation,
+                outcome=word,
+                status=spoken.status,
+                duration_ms=spoken.duration_ms,
+                request=spoken.request,
+                response=spoken.response,
+            )
         return Called(outcome, spoken)
 
 

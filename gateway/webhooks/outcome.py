@@ -8,7 +8,7 @@ from enum import StrEnum
 import httpx
 from msgspec import Struct
 
-from gateway.net import DialRefused
+from gateway.net import DialRefused, LookupsBusy
 
 BLOCKED_PREFIX = "ssrf-blocked: "
 """How the detail of a try begins that the guard did not let through."""
@@ -37,8 +37,10 @@ class Outcome(StrEnum):
     """No address, nobody there, or what came back was broken off or no HTTP."""
     BLOCKED = "blocked"
     """Must not be dialled, and was not."""
+    OVERTAKEN = "overtaken"
+    """Not a try: a job's progress that is no news any more is not sent again."""
     BUSY = "busy"
-    """Not a try: as many deliveries as allowed were under way, and the receiver was not asked."""
+    """Not a try: as many deliveries or lookups as allowed were under way, and the receiver was not asked."""
 
 
 class Sent(Struct, frozen=True, kw_only=True):
@@ -74,6 +76,8 @@ def judge_error(error: Exception) -> Outcome:
     """
     if isinstance(error, DialRefused | httpx.UnsupportedProtocol | httpx.InvalidURL | UnicodeError):
         return Outcome.BLOCKED
+    if isinstance(error, LookupsBusy):
+        return Outcome.BUSY
     if isinstance(error, httpx.TimeoutException):
         return Outcome.TIMEOUT
     return Outcome.TLS if _caused_by_tls(error) else Outcome.CONNECTION

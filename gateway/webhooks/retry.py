@@ -14,7 +14,7 @@ BUSY_S = 10.0
 """The wait when the receiver was not even asked, seconds."""
 
 _OVERLOADED = frozenset({Outcome.TIMEOUT, Outcome.THROTTLED})
-_SETTLED = frozenset({Outcome.DELIVERED, Outcome.GONE})
+_SETTLED = frozenset({Outcome.DELIVERED, Outcome.GONE, Outcome.OVERTAKEN})
 
 
 def next_try(
@@ -27,7 +27,7 @@ def next_try(
     spread: float,
     now_ms: int,
 ) -> float | None:
-    """Seconds until the next try; None when there is none: delivered, gone, or the schedule is at its end.
+    """Seconds until the next try; None when there is none: it is settled, or the schedule is at its end.
 
     Args:
         tries: how often the receiver was tried; an outcome of `busy` is no try.

@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from importlib.metadata import version
+from typing import TypeVar
 
 import httpx
+from msgspec import Struct
 
-from gateway.net import FRESH, DialRefused, GuardedTransport, parse_policy, read_prefix
+from gateway.net import DIAL, FRESH, Dial, DialRefused, GuardedTransport, parse_policy, read_prefix
 from gateway.net.pool import SocketFactory
 from gateway.net.resolver import Lookup
 from gateway.settings.model import Webhooks
 from gateway.telemetry import redact
-from gateway.webhooks.lanes import Lanes
+from gateway.webhooks.lanes import lane_of
 from gateway.webhooks.outcome import BLOCKED_PREFIX, Outcome, Sent, judge_error, judge_status
+from gateway.webhooks.receivers import HTTP_SETTING, NETWORKS_SETTING
+from gateway.webhooks.shares import pace_of
+from gateway.webhooks.turns import Turns
 
 READ_BYTES = 8192  # of an answer, at most; then the connection is closed
 KEPT_BYTES = 1024  # of its text
+LOOKUPS_EACH = 2  # for each delivery that may be under way: one that was given up may hang on
+BODY_S = 1.0  # for reading it, once the status is known: that alone decides
 QUEUE_S = 5.0  # no more of a lane is claimed than a good receiver takes in that time
+
+T = TypeVar("T")
 
 _FIXED_HEADERS = {
     "content-type": "application/json",
     "user-agent": f"motion-gateway/{version('motion-gateway')}",
 }
+
+
+class Letter(Struct, frozen=True, kw_only=True):
+    """What is sent, and where to."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
 
 
 class Sender:
@@ -36,26 +55,35 @@ class Sender:
     def __init__(
         self,
         transport: httpx.AsyncBaseTransport,
-        lanes: Lanes,
+        turns: Turns,
         *,
         queue_s: float = QUEUE_S,
+        body_s: float = BODY_S,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Take the means.
 
         Args:
             transport: a `net.GuardedTransport`; closed by `aclose`. Its deadline is a try's.
-            lanes: how many tries run at once.
-            queue_s: seconds to wait for a free lane.
+            turns: how many tries run at once.
+            queue_s: seconds to wait for a place.
+            body_s: seconds for an answer's body.
             timer: a monotonic clock, seconds.
         """
         self._transport = transport
-        self._lanes = lanes
+        self._turns = turns
         self._queue_s = queue_s
+        self._body_s = body_s
         self._timer = timer
 
     async def send(
-        self, *, url: str, headers: Mapping[str, str], body: bytes, lane: str | None = None
+        self,
+        *,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        lane: str | None = None,
+        owner: str = "",
     ) -> Sent:
         """Try once. Never raises for what the receiver, its name server or its URL does.
 
@@ -64,26 +92,65 @@ class Sender:
             headers: what `signing.sign` made; a connection of its own carries them, so that no connection
                 gone stale fails a try, and the name is looked up and checked every time.
             body: the exact bytes that were signed.
-            lane: whose queue it stands in; None for that of the host and port.
+            lane: which queue it stands in; None for that of the owner at the host and port.
+            owner: whose share of the places it has.
         """
+        letter = Letter(url=url, headers=headers, body=body)
         try:
-            request = httpx.Request(
-                "POST", url, headers={**headers, **_FIXED_HEADERS}, content=body, extensions={FRESH: True}
-            )
+            queue = lane_of(url, owner) if lane is None else lane
         except (httpx.InvalidURL, UnicodeError) as error:
             return _failed(error, 0.0)
-        try:
-            async with self._lanes.lane(
-                request.url.netloc.decode("ascii") if lane is None else lane, within_s=self._queue_s
-            ):
-                return await self._exchange(request)
-        except TimeoutError:  # of the lane: the transport's are httpx's
-            detail = "not sent: as many deliveries as allowed are under way"
-            return Sent(outcome=Outcome.BUSY, status=None, retry_after=None, detail=detail, duration_s=0.0)
+        return await self._in_turn(queue, owner, lambda: self._post(letter, queue, owner))
+
+    async def send_written(
+        self, write: Callable[[], Awaitable[Letter | None]], *, lane: str, owner: str
+    ) -> Sent | None:
+        """Try once with what is written when the turn has come: whoever rotates, moves or disables is heeded.
+
+        Args:
+            write: gives what is to be sent; None when nothing is any more. What it raises is raised here.
+            lane: which queue it stands in.
+            owner: whose share of the places it has.
+
+        Returns:
+            None when nothing was to be sent.
+        """
+
+        async def written() -> Sent | None:
+            letter = await write()
+            return None if letter is None else await self._post(letter, lane, owner)
+
+        return await self._in_turn(lane, owner, written)
 
     async def aclose(self) -> None:
         """Close every connection."""
         await self._transport.aclose()
+
+    async def _in_turn(self, lane: str, owner: str, deed: Callable[[], Awaitable[T]]) -> T | Sent:
+        async with AsyncExitStack() as place:
+            try:
+                await place.enter_async_context(self._turns.place(lane, owner=owner, within_s=self._queue_s))
+            except TimeoutError:
+                detail = "not sent: as many deliveries as allowed are under way"
+                return Sent(
+                    outcome=Outcome.BUSY, status=None, retry_after=None, detail=detail, duration_s=0.0
+                )
+            return await deed()
+
+    async def _post(self, letter: Letter, lane: str, owner: str) -> Sent:
+        try:
+            request = httpx.Request(
+                "POST",
+                letter.url,
+                headers={**letter.headers, **_FIXED_HEADERS},
+                content=letter.body,
+                extensions={FRESH: True, DIAL: Dial(owner=owner)},
+            )
+        except (httpx.InvalidURL, UnicodeError) as error:
+            return _failed(error, 0.0)
+        sent = await self._exchange(request)
+        self._turns.learn(lane, pace_of(sent.outcome, sent.duration_s))
+        return sent
 
     async def _exchange(self, request: httpx.Request) -> Sent:
         started = self._timer()
@@ -92,7 +159,10 @@ class Sender:
         except httpx.HTTPError as error:
             return _failed(error, self._timer() - started)
         try:
-            text = (await read_prefix(response, READ_BYTES)).decode("utf-8", "replace")
+            async with asyncio.timeout(self._body_s):
+                text = (await read_prefix(response, READ_BYTES)).decode("utf-8", "replace")
+        except TimeoutError:
+            text = f"the answer's body was not read: it took more than {self._body_s:g} s"
         except httpx.HTTPError as error:  # endless, compressed or broken off: the status has already decided
             text = f"the answer's body was not read: {error}"
         return Sent(
@@ -117,7 +187,7 @@ def open_sender(
         settings: policy, deadlines and how many at once.
         lookup: DNS, for tests; None for the operating system's.
         socket_factory: makes the sockets that are dialled, for tests.
-        queue_s: seconds to wait for a free lane.
+        queue_s: seconds to wait for a place.
 
     Raises:
         ValueError: an allowed network or host is none; the message names it.
@@ -132,18 +202,19 @@ def open_sender(
         deadline_s=settings.timeout_s,
         connect_s=settings.connect_timeout_s,
         lookup_s=settings.connect_timeout_s,
-        limit=0,  # the lanes count
+        limit=0,  # the turns count
+        lookups=LOOKUPS_EACH * settings.concurrency,
         lookup=lookup,
         socket_factory=socket_factory,
     )
-    lanes = Lanes(total=settings.concurrency, per_host=settings.per_host_concurrency)
-    return Sender(transport, lanes, queue_s=queue_s)
+    turns = Turns(total=settings.concurrency, per_host=settings.per_host_concurrency)
+    return Sender(transport, turns, queue_s=queue_s)
 
 
 def _failed(error: Exception, duration_s: float) -> Sent:
     text = str(error) or type(error).__name__
     if isinstance(error, DialRefused):
-        text = BLOCKED_PREFIX + text
+        text = f"{BLOCKED_PREFIX}{text} (settings {NETWORKS_SETTING}, {HTTP_SETTING})"
     return Sent(
         outcome=judge_error(error),
         status=None,

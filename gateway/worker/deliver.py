@@ -6,28 +6,41 @@ deduplicate by the id, as Standard Webhooks has it.
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from gateway.crash_points import Point, reach
 from gateway.errors import SettingsError
 from gateway.service.endpoint_keys import endpoint_keys
 from gateway.service.outbox import DeliveryTask
 from gateway.settings.model import Webhooks
 from gateway.storage.deliveries import DeliveryAttempt
+from gateway.storage.endpoints import Endpoint
 from gateway.storage.sealing import Sealer
 from gateway.storage.tasks import Due
 from gateway.telemetry import get_logger
 from gateway.telemetry.tracing import HEADER
+from gateway.webhooks.events import EventType
 from gateway.webhooks.lanes import lane_of
 from gateway.webhooks.outcome import Outcome, Sent
 from gateway.webhooks.retry import next_try
-from gateway.webhooks.sending import Sender
+from gateway.webhooks.sending import Letter, Sender
+from gateway.webhooks.shares import Shares, pace_of
 from gateway.webhooks.signing import Key, decode_secret, sign
-from gateway.worker.in_hand import InHand
 from gateway.worker.tools import Tools, persist
 
 _log = get_logger("gateway.webhooks")
 
 WAITING_ROOM = 4
 """How many deliveries are in hand for each that may be under way: the next is here when one is through."""
+
+
+_OVERTAKEN = Sent(
+    outcome=Outcome.OVERTAKEN,
+    status=None,
+    retry_after=None,
+    detail="not sent again: more has happened to the job since",
+    duration_s=0.0,
+)
 
 
 class Deliver:
@@ -38,7 +51,7 @@ class Deliver:
         sender: dials receivers.
         sealer: opens their secrets.
         settings: the schedule.
-        in_hand: counts what was claimed of each lane.
+        in_hand: counts what was claimed and is not done.
     """
 
     def __init__(
@@ -47,68 +60,99 @@ class Deliver:
         sender: Sender,
         sealer: Sealer,
         settings: Webhooks,
-        in_hand: InHand | None = None,
+        in_hand: Shares | None = None,
     ) -> None:
-        self._in_hand = in_hand or InHand(most=WAITING_ROOM * settings.per_host_concurrency)
+        self._in_hand = in_hand or Shares(
+            total=WAITING_ROOM * settings.concurrency,
+            per_lane=WAITING_ROOM * settings.per_host_concurrency,
+            at_once=settings.concurrency,
+        )
         self._tools = tools
         self._sender = sender
         self._sealer = sealer
         self._settings = settings
 
     async def claim(self, limit: int) -> list[DeliveryTask]:
-        """Lease what is due, of each lane as much as there is room for."""
-        tasks = await self._tools.outbox.claim(limit, self._in_hand.room)
+        """Lease what is due, of each lane its share."""
+        # Storage deals in a thread of its own, while tries end here.
+        tasks = await self._tools.outbox.claim(limit, self._in_hand.copied().deal)
         for task in tasks:
-            self._in_hand.take(task.lane)
+            self._in_hand.take(task.lane, task.delivery.owner)
         return tasks
 
     async def next_due_ms(self) -> int | None:
         """When the next one is due for which there is room."""
-        return await self._tools.outbox.next_due_ms(self._in_hand.room)
+        return await self._tools.outbox.next_due_ms(self._in_hand.may_take)
 
     async def carry_out(self, task: DeliveryTask) -> None:
         """Try once what `claim` gave."""
         try:
             await self(task)
         finally:
-            self._in_hand.put_down(task.lane)
+            self._in_hand.put_down(task.lane, task.delivery.owner)
 
     async def __call__(self, task: DeliveryTask) -> None:
         """Try once."""
-        delivery, clock = task.delivery, self._tools.clock
-        at_ms = clock.now_ms()
-        headers = sign(
-            self._keys(task, at_ms),
-            message_id=delivery.message_id,
-            timestamp_s=at_ms // 1000,
-            body=delivery.body,
-        )
-        # An endpoint's URL as it is now: whoever moves mends what was frozen before, too.
-        url = delivery.url if task.endpoint is None else task.endpoint.url
+        delivery, tools = task.delivery, self._tools
+        lane = task.lane or delivery.endpoint_id or lane_of(delivery.url, delivery.owner)
+        at_ms, version, overtaken = tools.clock.now_ms(), 0, False
         about = {"motion_gateway.job_id": delivery.job_id, "motion_gateway.webhook_id": delivery.message_id}
-        with self._tools.tracing.span("webhook", "client", about, parent=delivery.traceparent) as span:
+        with tools.tracing.span("webhook", "client", about, parent=delivery.traceparent) as span:
             traced = {} if span.context is None else {HEADER: span.context}
-            sent = await self._sender.send(
-                url=url, headers=headers | traced, body=delivery.body, lane=task.lane or lane_of(url)
-            )
-            span.note({"motion_gateway.outcome": sent.outcome.value})
-        self._in_hand.learn(task.lane, sent.outcome)
+
+            async def write() -> Letter | None:
+                """Sign with what is valid now, and send to where the endpoint is now."""
+                nonlocal at_ms, version, overtaken
+                endpoint: Endpoint | None = None
+                if delivery.endpoint_id is not None:
+                    endpoint = await tools.outbox.endpoint(delivery.endpoint_id)
+                    if endpoint is None:
+                        return None
+                    version = endpoint.version
+                if _is_repeated_progress(task):
+                    overtaken = await tools.outbox.overtaken(delivery)
+                    if overtaken:
+                        return None
+                at_ms = tools.clock.now_ms()
+                headers = sign(
+                    self._keys(task, endpoint, at_ms),
+                    message_id=delivery.message_id,
+                    timestamp_s=at_ms // 1000,
+                    body=delivery.body,
+                )
+                url = delivery.url if endpoint is None else endpoint.url
+                return Letter(url=url, headers=headers | traced, body=delivery.body)
+
+            sent = await self._sender.send_written(write, lane=lane, owner=delivery.owner)
+            span.note({"motion_gateway.outcome": "dropped" if sent is None else sent.outcome.value})
+        if overtaken:
+            await self._log_try(task, _OVERTAKEN, at_ms, version)
+            return
+        if sent is None:
+            await persist(lambda: tools.outbox.drop(task.claim))
+            return
+        self._in_hand.learn(task.lane, pace_of(sent.outcome, sent.duration_s))
         if sent.outcome is not Outcome.BUSY:
             reach(Point.WEBHOOK_AFTER_SEND)
-            await self._log_try(task, sent, at_ms)
+            await self._log_try(task, sent, at_ms, version)
             return
-        due = self._due(task, sent, tries=task.claim.tries)
+        due = self._due(task, sent)
         if due is not None:
-            await self._tools.leases.unchanged(due, progress=None)
+            await tools.leases.unchanged(due, progress=None)
 
-    async def _log_try(self, task: DeliveryTask, sent: Sent, at_ms: int) -> None:
-        delivery, tools = task.delivery, self._tools
-        tries = task.claim.tries + 1
-        due = self._due(task, sent, tries=tries)
-        state = "delivered" if sent.outcome is Outcome.DELIVERED else "given_up" if due is None else None
+    async def _log_try(self, task: DeliveryTask, sent: Sent, at_ms: int, version: int) -> None:
+        delivery, tools, memo = task.delivery, self._tools, task.claim.memo
+        took = sent.outcome is Outcome.DELIVERED
+        due: Due | None = None
+        elsewhere: Due | None = None
+        if not memo.delivered_ms:  # one that was delivered before is sent once
+            due = self._due(task, sent)
+            if sent.outcome is Outcome.GONE:  # unless the endpoint has moved since: then it is tried there
+                elsewhere = self._due(task, replace(sent, outcome=Outcome.HTTP_ERROR))
+        state = "delivered" if took or memo.delivered_ms else "given_up" if due is None else None
         tried = DeliveryAttempt(
             delivery_id=delivery.id,
-            number=task.claim.memo.before + tries,
+            number=memo.before + task.claim.tries + 1,
             at_ms=at_ms,
             duration_ms=round(sent.duration_s * 1000),
             outcome=sent.outcome,
@@ -117,14 +161,20 @@ class Deliver:
         )
         kept = await persist(
             lambda: tools.outbox.delivered(
-                task.claim, tried, state=state, due=due, endpoint_id=delivery.endpoint_id
+                task.claim,
+                tried,
+                state=state,
+                due=due,
+                endpoint_id=None if sent is _OVERTAKEN else delivery.endpoint_id,
+                version=version,
+                elsewhere=elsewhere,
             )
         )
         reach(Point.WEBHOOK_AFTER_COMMIT)
         tools.metrics.webhook_attempt(sent.outcome)
-        if state == "delivered":
+        if took and not memo.asked:
             tools.metrics.webhook_lag_seconds.observe((tools.clock.now_ms() - delivery.created_at_ms) / 1000)
-        (_log.info if state == "delivered" else _log.warning)(
+        (_log.info if took else _log.warning)(
             "webhook.tried",
             job_id=delivery.job_id,
             webhook_id=delivery.message_id,
@@ -143,25 +193,36 @@ class Deliver:
                 reason=kept.disabled,
             )
 
-    def _due(self, task: DeliveryTask, sent: Sent, *, tries: int) -> Due | None:
-        now_ms = self._tools.clock.now_ms()
+    def _due(self, task: DeliveryTask, sent: Sent) -> Due | None:
+        """When it is tried again; None: not by itself.
+
+        A try that was asked for does not count: the schedule goes on where it was, after a short wait.
+        """
+        claim, now_ms, schedule_s = task.claim, self._tools.clock.now_ms(), self._settings.schedule_s
+        tried = sent.outcome is not Outcome.BUSY
+        asked_for = tried and claim.memo.meant_ms > 0
+        tries = claim.tries + (tried and not asked_for)
+        if asked_for and tries >= len(schedule_s):
+            return None
         delay_s = next_try(
-            tries=tries,
+            tries=1 if asked_for else tries,
             outcome=sent.outcome,
             retry_after=sent.retry_after,
-            schedule_s=self._settings.schedule_s,
+            schedule_s=schedule_s,
             jitter=self._settings.jitter,
             spread=self._tools.spread(),
             now_ms=now_ms,
         )
         if delay_s is None:
             return None
-        due_at_ms = now_ms + round(delay_s * 1000)
-        return Due(claim=task.claim, due_at_ms=due_at_ms, tries=tries, memo=task.claim.memo)
+        due_at_ms, memo = now_ms + round(delay_s * 1000), claim.memo
+        if asked_for:
+            due_at_ms = max(due_at_ms, memo.meant_ms)
+            memo = replace(memo, before=memo.before + 1, meant_ms=0)
+        return Due(claim=claim, due_at_ms=due_at_ms, tries=tries, memo=memo)
 
-    def _keys(self, task: DeliveryTask, at_ms: int) -> list[Key]:
+    def _keys(self, task: DeliveryTask, endpoint: Endpoint | None, at_ms: int) -> list[Key]:
         """Return what is valid now, whenever the delivery was frozen."""
-        endpoint = task.endpoint
         if endpoint is None:
             return [decode_secret(self._secret(task))]
         return endpoint_keys(endpoint, self._sealer, at_ms=at_ms)
@@ -173,3 +234,10 @@ class Deliver:
         if task.owner_sealed_secret is None:
             raise SettingsError(f"the owner {delivery.owner!r} has no webhook secret; create a key for it")
         return self._sealer.open(task.owner_sealed_secret, bound_to=delivery.owner)
+
+
+def _is_repeated_progress(task: DeliveryTask) -> bool:
+    """Whether it tells of progress, and comes again by itself or by `recover`; a redeliver is sent anyhow."""
+    memo = task.claim.memo
+    again = task.claim.tries > 0 or memo.asked
+    return task.delivery.type == EventType.PROGRESS and again and not (memo.meant_ms or memo.delivered_ms)

@@ -16,6 +16,7 @@ from functools import partial
 from msgspec.structs import replace
 
 from gateway.crash_points import Point, reach
+from gateway.errors import StorageUnavailable
 from gateway.jobs import transitions
 from gateway.jobs.job import Attempt, AttemptState, Job, latest
 from gateway.jobs.schedule import backoff_s, retry_after_s
@@ -127,7 +128,8 @@ class Poll:
             due = self._due(task, account, attempt, memo=replace(memo, doubted=doubted))
             await persist(lambda: tools.record.result(task.claim, nothing, exchange=said(), then=due))
             return
-        decide = _observed(attempt.id, update, account, now_ms, self._failed_over(now_ms))
+        observed = partial(_observed, attempt.id, update, account, now_ms, self._failed_over(now_ms))
+        decide = observed()
         step = decide(task.job, task.attempts)
         over = step.attempt is not None and step.attempt.state is not AttemptState.ACCEPTED
         ended = over or (step.job.state.status.terminal and not late)
@@ -135,6 +137,8 @@ class Poll:
             await self._overdue(task, attempt, said)
             return
         due = self._due(task, account, attempt, memo=memo, update=update)
+        decide = observed(progress_told=await self._progress_told(task.job, step))
+        step = decide(task.job, task.attempts)
         if not step.events:
             progress = None if step.job.progress == task.job.progress else step.job.progress
             await persist(lambda: tools.leases.unchanged(due, progress=progress))
@@ -147,6 +151,15 @@ class Poll:
         if ended:
             reach(Point.POLL_AFTER_COMMIT)
         self._learn(task, attempt, account, update, now_ms)
+
+    async def _progress_told(self, job: Job, step: Step) -> bool:
+        """Whether there is progress, and an endpoint hears of it; what cannot be read now is left untold."""
+        if step.job.state.status.terminal or step.job.progress in {None, job.progress}:
+            return False
+        try:
+            return await self._tools.outbox.progress_heard(job.owner)
+        except StorageUnavailable:
+            return False
 
     def _failed_over(self, now_ms: int) -> FailedOver:
         spread = self._tools.spread()
@@ -326,7 +339,13 @@ def _detaches(account: UpstreamAccount) -> bool:
 
 
 def _observed(
-    attempt_id: str, update: Update, account: UpstreamAccount, now_ms: int, failed_over: FailedOver
+    attempt_id: str,
+    update: Update,
+    account: UpstreamAccount,
+    now_ms: int,
+    failed_over: FailedOver,
+    *,
+    progress_told: bool = False,
 ) -> Decide:
     spec = account.adapter.spec
 
@@ -334,7 +353,9 @@ def _observed(
         found = next((one for one in attempts if one.id == attempt_id), None)
         if found is None or found.state is not AttemptState.ACCEPTED:
             return Step(job=job)
-        step = transitions.observed(job, found, update=update, spec=spec, now_ms=now_ms)
+        step = transitions.observed(
+            job, found, update=update, spec=spec, now_ms=now_ms, progress_told=progress_told
+        )
         over = step.attempt
         failed = over is not None and over.state is AttemptState.FAILED
         elsewhere = failed_over(job, attempts, over) if over is not None and failed else None

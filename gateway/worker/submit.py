@@ -84,6 +84,10 @@ class Submit:
             await self._close_with(task, self._close)
             return
         now_ms = tools.clock.now_ms()
+        if task.job.state.restored_at_ms is not None:
+            # Its run was refused or failed, and it may have gone on elsewhere since the backup was made.
+            await self._close_with(task, partial(transitions.restored, now_ms=now_ms))
+            return
         if now_ms >= task.job.state.deadline_at_ms:
             # After a long stop a task may be claimed before the sweep has looked: nothing is bought any more.
             await self._close_with(
@@ -392,4 +396,6 @@ def _unwanted(job: Job, clock: Clock) -> str | None:
     state = job.state
     if state.status.terminal or state.cancel_requested_at_ms is not None:
         return "the job is not wanted any more"
+    if state.restored_at_ms is not None:
+        return "a backup brought the job back, and it may have been submitted since"
     return "the job's deadline has passed" if clock.now_ms() >= state.deadline_at_ms else None

@@ -61,7 +61,20 @@ class Sweep:
             _log.exception("sweep.job_failed", job_id=job_id, error=str(error))
 
     async def measure(self) -> None:
-        """Set the gauges that belong to the store."""
+        """Set the gauges that belong to the store; those that nobody can tell just now are forgotten."""
+        try:
+            await self._measure()
+        except BaseException:
+            self._tools.metrics.forget_store()
+            raise
+
+    async def take_stock(self) -> None:
+        """Set those that move slowly, and cost more to look at."""
+        stock = await self._tools.census.stock()
+        self._tools.metrics.set_at_budget(stock.at_budget)
+        self._tools.metrics.set_expiring(stock.expiring)
+
+    async def _measure(self) -> None:
         tools = self._tools
         await tools.healths.refresh()
         for (provider, account), (in_use, limit) in tools.healths.in_use().items():
@@ -69,11 +82,14 @@ class Sweep:
         for ((provider, account), operation), is_open in tools.healths.breakers().items():
             tools.metrics.set_shut(provider, account, operation, shut=is_open)
         census = await tools.census.count()
-        oldest_ms = census.backlog.oldest_ms
+        now_ms = tools.clock.now_ms()
         tools.metrics.set_jobs_in_progress(census.unfinished)
         tools.metrics.jobs_held.set(census.held)
         tools.metrics.webhook_backlog.set(census.backlog.count)
         tools.metrics.set_endpoints(census.endpoints)
-        tools.metrics.webhook_oldest_seconds.set(
-            0 if oldest_ms is None else (tools.clock.now_ms() - oldest_ms) / 1000
-        )
+        tools.metrics.webhook_oldest_seconds.set(_age_s(census.backlog.oldest_ms, now_ms))
+        tools.metrics.queue_oldest_seconds.set(_age_s(census.oldest_waiting_ms, now_ms))
+
+
+def _age_s(since_ms: int | None, now_ms: int) -> float:
+    return 0.0 if since_ms is None else max(0, now_ms - since_ms) / 1000

@@ -24,8 +24,9 @@ OPEN = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a database."""
-    run(tmp_path, "keys", "create", "--name", "shop")
+    """A folder with a database, and two owners."""
+    for name in ("shop", "other"):
+        run(tmp_path, "keys", "create", "--name", name)
     return tmp_path
 
 
@@ -81,6 +82,7 @@ def test_an_endpoint_is_made_listed_changed_and_deleted(folder: Path) -> None:
     recovered = run(folder, "endpoints", "recover", one, "--since", "2026-01-31T08:00:00Z")
     assert "0 deliveries" in recovered.stderr
     table = run(folder, "endpoints", "list").stdout
+    assert all(found["id"] in table for found in listed(folder)), "an id is there to be copied"
     assert "enabled" in table
     assert secret not in table
     assert run(folder, "endpoints", "delete", one).returncode == 0
@@ -100,14 +102,18 @@ def test_a_test_shows_what_the_receiver_says(folder: Path) -> None:
         Webhook(made.stdout.strip()).verify(message.body, message.headers)
     closed = run(folder, "endpoints", "test", one["id"])
     assert (closed.returncode, "blocked" in closed.stderr) == (1, True), "the guard is the gateway's own"
+    assert "webhooks.allow_http" in closed.stderr
+    assert "by the settings of this command" in closed.stderr
 
 
 @pytest.mark.parametrize(
     ("options", "code", "told"),
     [
-        (("create", "--owner", "o", "--url", "https://10.0.0.1"), 1, "10.0.0.1"),
-        (("create", "--owner", "o", "--url", URL, "--event", "ping"), 2, "job.held"),
-        (("create", "--owner", "o", "--url", URL, "--description", "x" * 201), 2, "200"),
+        (("create", "--owner", "o", "--url", URL), 1, "there is no owner 'o'; there is 'other', 'shop'"),
+        (("create", "--owner", "shop", "--url", "https://10.0.0.1"), 1, "webhooks.allowed_networks"),
+        (("create", "--owner", "shop", "--url", "http://receiver.example"), 1, "webhooks.allow_http"),
+        (("create", "--owner", "shop", "--url", URL, "--event", "ping"), 2, "job.held"),
+        (("create", "--owner", "shop", "--url", URL, "--description", "x" * 201), 2, "200"),
         (("rotate", "we_nobody"), 1, "no such endpoint"),
         (("recover", "we_nobody", "--since", "yesterday"), 2, "RFC 3339"),
     ],

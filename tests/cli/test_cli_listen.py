@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from cli_command import CHARACTER, PATIENCE_S, REFERENCE, Started, run, run_process, started
+from cli_command import CHARACTER, PATIENCE_S, REFERENCE, Started, run, started
 from rich.console import Console
 
 from gateway.cli.listen.desk import Heard, Verdict
@@ -63,7 +63,7 @@ class Listening:
 
 @contextmanager
 def listening(folder: Path, *options: str, secret: str = SECRET) -> Iterator[Listening]:
-    with started(folder, "listen", "--json", *options, **{VARIABLE: secret}) as started_:
+    with started(folder, "listen", "--json", "--port", "0", *options, **{VARIABLE: secret}) as started_:
         yield Listening(started_)
 
 
@@ -159,7 +159,7 @@ def test_an_event_that_others_overtook_is_told(tmp_path: Path) -> None:
 
 def test_people_read_a_line_each_and_a_sum(tmp_path: Path) -> None:
     body, odd = message(data={"id": "job_1", "status": "succeeded"}), message(type="x\x1b[2J\n" + "y" * 500)
-    with started(tmp_path, "listen", **{VARIABLE: SECRET}) as listen:
+    with started(tmp_path, "listen", "--port", "0", **{VARIABLE: SECRET}) as listen:
         (url,) = listen.find(AT)
         for content, headers in ((body, signed(body)), (body, signed(body)), (odd, {})):
             httpx.post(url, content=content, headers=headers, trust_env=False)
@@ -202,13 +202,19 @@ def test_a_secret_that_is_none_is_wrong_usage_and_not_repeated(tmp_path: Path, s
     assert secret.removeprefix("whsec_").removeprefix("whsk_") not in done.stderr
 
 
-def test_without_a_secret_it_says_where_one_is_taken_from(tmp_path: Path) -> None:
-    done = run_process(tmp_path, "listen")
-    assert done.returncode == 2
-    assert VARIABLE in done.stderr
-    assert "--secret-file" in done.stderr
-    helped = run(tmp_path, "listen", "--help")
-    assert "--secret " not in helped.stdout, "what is on the command line, everybody can read"
+def test_without_a_secret_it_shows_what_comes_and_says_how_to_have_it_verified(tmp_path: Path) -> None:
+    body = message()
+    with listening(tmp_path, secret="") as listen:
+        answered = [listen.post(body, headers) for headers in (signed(body), {})]
+        heard = [listen.heard() for _ in answered]
+        _, said = listen.interrupted()
+    assert answered == [204, 204]
+    assert [(one["verdict"], one["job_id"]) for one in heard] == [("unverified", "job_1")] * 2
+    assert VARIABLE in said
+    assert "--secret-file" in said
+    helped = run(tmp_path, "listen", "--help").stdout
+    assert "--secret " not in helped, "what is on the command line, everybody can read"
+    assert "8090" in helped, "where it listens can be said before it is started"
 
 
 def test_the_secret_may_be_in_a_file(tmp_path: Path) -> None:

@@ -176,6 +176,18 @@ def test_the_receiver_acts_once_and_keeps_the_order() -> None:
     assert space["seen"] == {"msg_5", "msg_3"}
 
 
+async def test_the_receiver_takes_a_test_of_an_endpoint(start_gateway: StartGateway) -> None:
+    opened = {"WEBHOOKS__ALLOW_HTTP": "true", "WEBHOOKS__ALLOWED_NETWORKS": "127.0.0.1/32"}
+    running, space = await start_gateway(settings=opened), receiver()
+    async with open_receiver() as listening:
+        made = await running.client.post("/v1/webhook-endpoints", json={"url": listening.url()})
+        space["SECRET"] = made.json()["secret"]
+        await running.client.post(f"/v1/webhook-endpoints/{made.json()['id']}/test")
+        (ping,) = await listening.received(1)
+    assert space["receive"](ping.headers, ping.body) == 204
+    assert (space["latest"], space["seen"]) == ({}, set()), "it is about no job"
+
+
 async def test_the_receiver_takes_what_a_gateway_delivers(start_gateway: StartGateway) -> None:
     opened = {"WEBHOOKS__ALLOW_HTTP": "true", "WEBHOOKS__ALLOWED_NETWORKS": "127.0.0.1/32"}
     running, space = await start_gateway(settings=opened), receiver()

@@ -15,7 +15,8 @@ from audit import check_database, check_messages, check_payments, to_be_told, to
 from careful_client import CarefulClient, held_of, is_settled
 from engines import ENGINES, fresh
 from msgspec import Struct
-from running_gateway import PATIENCE_S, PROVIDERS, Document, client_of, environment, fault, stats_of
+from patience import WAIT_S
+from running_gateway import PROVIDERS, Document, client_of, environment, fault, stats_of
 from serve_process import ServeProcess, made_key
 from slow_providers import ENDLESS, open_providers
 from webhook_receiver import Receiver, open_receiver
@@ -56,7 +57,7 @@ async def open_scene(
 ) -> AsyncIterator[Scene]:
     """Set up everything around a gateway's process; the scopes are those of the client's key."""
     async with (
-        asyncio.timeout(2 * PATIENCE_S),
+        asyncio.timeout(WAIT_S),
         open_providers(run_s=0.3, answer_s=0.02) as providers,
         open_receiver() as receiver,
     ):

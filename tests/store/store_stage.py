@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
 from random import Random
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from job_examples import NOW_MS, a_request, a_spec, an_adapter
@@ -28,7 +28,7 @@ from gateway.routing.routes import JobRoutes
 from gateway.service.census import Census
 from gateway.service.deliveries import Deliveries
 from gateway.service.dispatch import Dispatch, JobTask
-from gateway.service.endpoints import Endpoints
+from gateway.service.endpoints import Endpoints, EndpointWithSecret
 from gateway.service.health import Healths, Terms
 from gateway.service.intake import Intake, NewJob
 from gateway.service.jobs import Jobs
@@ -53,6 +53,18 @@ T = TypeVar("T")
 
 LEASE_S = 20.0
 FILE = "gateway.db"
+
+
+class EndpointsOfAnybody(Endpoints):
+    """Endpoints whose owners need not be made first."""
+
+    def __init__(self, keys: Keys, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._keys = keys
+
+    async def create(self, *, owner: str, **given: Any) -> EndpointWithSecret:
+        await self._keys.ensure_owner(owner)
+        return await super().create(owner=owner, **given)
 
 
 class StoppedClock:
@@ -154,7 +166,9 @@ class Stage:
         self.catalogue = Catalogue(offers=(Offer(spec=a_spec(), account="default"),))
         self.record = Record(database, self.clock, self.ids, self)
         self.jobs = Jobs(database, self.clock, self.record)
-        self.endpoints = Endpoints(
+        self.keys = Keys(database, self.clock, self.ids, self.sealer)
+        self.endpoints = EndpointsOfAnybody(
+            self.keys,
             database,
             self.clock,
             self.ids,
@@ -163,7 +177,6 @@ class Stage:
             random_bytes=Random(11).randbytes,  # noqa: S311 - the same secrets in every run
         )
         self.deliveries = Deliveries(database, self.clock)
-        self.keys = Keys(database, self.clock, self.ids, self.sealer)
         terms = {(offer.spec.name, offer.account): A_DAY for offer in self.catalogue.offers}
         self.healths = Healths(database, self.clock, terms)
         self.census = Census(database, self.clock)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from job_examples import NOW_MS, a_request, a_webhook
 from sqlalchemy import Connection
@@ -18,6 +20,7 @@ from gateway.storage import tables
 from gateway.storage.deliveries import DeliveryAttempt
 from gateway.storage.endpoints import Endpoint
 from gateway.webhooks.keys import decode_key
+from gateway.webhooks.lanes import WaitingLane
 
 URL = "https://receiver.example/all"
 CANCELLED = ("job.cancelled",)
@@ -25,7 +28,7 @@ CANCELLED = ("job.cancelled",)
 
 async def an_endpoint(stage: Stage, url: str = URL, *, owner: str = "alice", **given: object) -> str:
     options: dict[str, object] = {"events": CANCELLED} | given
-    return (await stage.endpoints.create(owner=owner, url=url, **options)).id  # type: ignore[arg-type]  # given
+    return (await stage.endpoints.create(owner=owner, url=url, **options)).id
 
 
 async def ended(stage: Stage, *, own: bool = False) -> str:
@@ -54,7 +57,7 @@ async def test_each_endpoint_that_asks_gets_the_same_bytes_under_the_same_id(sta
     assert job_id.encode() in (found[0]["body"] if isinstance(found[0]["body"], bytes) else b"")
     assert await stage.tasks() == [("deliver", 0)] * 3
     lanes = {str(row["lane"]) for row in await stage.rows(tables.tasks)}
-    assert lanes == {*wanted, "receiver.example"}
+    assert lanes == {*wanted, "receiver.example alice"}
 
 
 async def test_what_tells_nothing_asks_for_no_endpoints(
@@ -136,12 +139,38 @@ async def test_a_lane_gives_what_there_is_room_for_and_keeps_nobody_waiting(stag
     await stage.endpoints.enable(quiet, owner="alice")
     stage.clock.advance(1)
     await ended(stage)
-    claimed = await stage.outbox.claim(10, lambda *_: 3)
+    shares = {busy: 3, quiet: 3}
+    claimed = await stage.outbox.claim(10, lambda _waiting, _limit: shares)
     assert sorted(task.lane for task in claimed) == sorted([busy, busy, busy, quiet])
-    full = {busy: 0}
-    assert await stage.outbox.claim(10, lambda lane, _: full.get(lane, 3)) == []
-    assert await stage.outbox.next_due_ms(lambda lane, _: full.get(lane, 3)) is None
-    assert await stage.outbox.next_due_ms(lambda *_: 1) == NOW_MS
+    assert await stage.outbox.claim(10, lambda _waiting, _limit: {}) == []
+    assert await stage.outbox.next_due_ms(lambda lane, _owner: lane != busy) is None
+    assert await stage.outbox.next_due_ms() == NOW_MS
+
+
+async def test_whose_a_lane_is_is_known_before_anything_of_it_is_claimed(stage: Stage) -> None:
+    endpoint_id = await an_endpoint(stage, owner="bob")
+    await ended(stage, own=True)
+    await stage.jobs.cancel(await stage.accept(owner="bob"), owner="bob")
+    seen: list[WaitingLane] = []
+
+    def deal(waiting: Sequence[WaitingLane], limit: int) -> dict[str, int]:
+        seen.extend(waiting)
+        return {one.lane: limit for one in waiting}
+
+    first, *others = await stage.outbox.claim(10, deal)
+    assert {(one.lane, one.owner) for one in seen} == {
+        (endpoint_id, "bob"),
+        ("receiver.example alice", "alice"),
+    }
+    assert {(one.lane, one.delivery.owner) for one in (first, *others)} == {
+        (one.lane, one.owner) for one in seen
+    }
+    stage.clock.advance(1)
+    await ended(stage, own=True)
+    seen.clear()
+    await stage.database.write(lambda c: c.execute(tables.tasks.update().values(lane="receiver.example")))
+    await stage.outbox.claim(10, deal)
+    assert [(one.lane, one.owner) for one in seen] == [("receiver.example", "")], "as older versions name it"
 
 
 async def test_what_a_version_before_lanes_stored_is_delivered(stage: Stage) -> None:
@@ -320,3 +349,12 @@ async def test_the_log_of_deliveries_comes_in_pages_newest_first(stage: Stage) -
     of_job = await stage.deliveries.of_job(jobs[0], owner=None, before=None, limit=9)
     assert {one.endpoint_id for one in of_job} == {endpoint_id, None}
     assert {one.job_id for one in of_job} == {jobs[0]}
+
+
+async def test_an_owner_that_does_not_exist_gets_none_and_those_that_do_are_named(stage: Stage) -> None:
+    for name in ("carol", "bob"):
+        await stage.keys.ensure_owner(name)
+    before = await stage.everything()
+    with pytest.raises(Refusal, match=r"no owner 'alice'; there is 'bob', 'carol'$"):
+        await service.Endpoints.create(stage.endpoints, owner="alice", url=URL)
+    assert await stage.everything() == before

@@ -51,7 +51,7 @@ def test_what_waits_gets_the_lane_of_its_host_and_port(tmp_path: Path) -> None:
             schema.migrate(connection)
             store(connection, "dlv_4", "https://c.example/")  # by a process of the version before
             lanes = tasks.lanes(connection, now_ms=NOW_MS, holder="h")
-            assert sorted(lanes) == ["", "127.0.0.1:1", "a.example", "b.example:8443"]
+            assert sorted(one.lane for one in lanes) == ["", "127.0.0.1:1", "a.example", "b.example:8443"]
             old = deliveries.load(connection, "dlv_1")
             assert old is not None
             assert (old.endpoint_id, old.url) == (None, URLS["dlv_1"])

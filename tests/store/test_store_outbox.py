@@ -37,7 +37,9 @@ async def told(stage: Stage, count: int) -> tuple[str, list[DeliveryTask]]:
     return made.id, await stage.outbox.claim(100)
 
 
-async def log(stage: Stage, task: DeliveryTask, outcome: str = "delivered", *, again: bool = False) -> Kept:
+async def log(
+    stage: Stage, task: DeliveryTask, outcome: str = "delivered", *, again: bool = False, version: int = 0
+) -> Kept:
     tried = DeliveryAttempt(
         delivery_id=task.delivery.id,
         number=task.claim.tries + 1,
@@ -50,7 +52,9 @@ async def log(stage: Stage, task: DeliveryTask, outcome: str = "delivered", *, a
     state = None if again else "delivered" if outcome == "delivered" else "given_up"
     due = Due(claim=task.claim, due_at_ms=NOW_MS + 60_000, tries=task.claim.tries + 1) if again else None
     endpoint_id = task.delivery.endpoint_id
-    return await stage.outbox.delivered(task.claim, tried, state=state, due=due, endpoint_id=endpoint_id)
+    return await stage.outbox.delivered(
+        task.claim, tried, state=state, due=due, endpoint_id=endpoint_id, version=version
+    )
 
 
 async def states(stage: Stage) -> dict[str, str]:
@@ -114,6 +118,17 @@ async def test_a_failure_between_successes_is_no_failure_any_more(stage: Stage) 
     outcomes = ("delivered", "timeout", "delivered", "delivered")
     await asyncio.gather(*(log(stage, task, how) for task, how in zip(tasks, outcomes, strict=True)))
     assert (await stage.endpoints.load(endpoint_id, owner=None)).failing_since_ms is None
+
+
+async def test_a_try_says_nothing_of_an_endpoint_that_moved_since(stage: Stage) -> None:
+    endpoint_id, (at_old, at_new, late) = await told(stage, 3)
+    await log(stage, at_old, "timeout", again=True)
+    await stage.endpoints.change(endpoint_id, owner="alice", url="https://receiver.example/moved")
+    stands = await stage.endpoints.load(endpoint_id, owner=None)
+    assert (stands.failing_since_ms, stands.failures, stands.version) == (None, 0, 1)
+    await log(stage, at_new, "timeout", again=True, version=1)
+    await log(stage, late)
+    assert (await stage.endpoints.load(endpoint_id, owner=None)).failures == 1, "it was of the old one"
 
 
 async def test_the_try_that_disabled_its_endpoint_alone_says_so(stage: Stage) -> None:

@@ -69,7 +69,7 @@ ENDPOINTS = (
         id="testEndpoint",
         summary="Send it a `ping` now, even while it is disabled, and tell what came of it.",
         answers=PingView,
-        refusals=("not-found",),
+        refusals=("not-found", "test-under-way"),
     ),
     Operation(
         method="post",

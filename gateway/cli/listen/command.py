@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -20,6 +19,8 @@ from gateway.clock import SystemClock
 from gateway.webhooks.verifying import Key, decode_key
 
 HOST: Final = "127.0.0.1"
+PORT: Final = 8090
+"""Always the same, so that an endpoint can be made before its receiver is started."""
 SECRET_VARIABLE: Final = "MOTION_GATEWAY_WEBHOOK_SECRET"  # noqa: S105 - a variable's name
 FILE_VARIABLE: Final = f"{SECRET_VARIABLE}_FILE"
 OPENING: Final = (
@@ -31,13 +32,17 @@ OPENING: Final = (
 
 @click.command()
 @click.option(
-    "--port", type=click.IntRange(0, 65_535), default=0, help="TCP port.  [default: a free one, printed]"
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=PORT,
+    show_default=True,
+    help="TCP port; 0 takes a free one, and prints it.",
 )
 @click.option(
     "--secret-file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     envvar=FILE_VARIABLE,
-    help=f"A file with the secret (whsec_...).  [default: {SECRET_VARIABLE}, or asked for]",
+    help=f"A file with the secret (whsec_...).  [default: {SECRET_VARIABLE}]",
 )
 @click.option(
     "--answer",
@@ -52,27 +57,21 @@ def command(*, port: int, secret_file: Path | None, answer: int, as_json: bool) 
     """Receive webhooks on loopback: verify each, know it again, print a line. Ctrl-C ends it.
 
     For development. Secrets are never taken from the command line, which others on this machine can read;
-    several, or public keys (whpk_...), may be given with spaces between.
+    several, or public keys (whpk_...), may be given with spaces between. Without any nothing can be verified,
+    and everything is shown as it came.
     """
-    keys = _keys(_secret(secret_file))
+    keys = _keys(secret_file)
     uvloop.run(_listen(keys, port=port, answer=answer, as_json=as_json))
 
 
-def _secret(file: Path | None) -> str:
+def _keys(file: Path | None) -> list[Key]:
+    """Read what verifies; empty when nothing was given."""
     if file is not None:
-        return file.read_text(encoding="utf-8", errors="replace")
-    given = os.environ.get(SECRET_VARIABLE, "")
-    if given:
-        return given
-    if not sys.stdin.isatty():
-        raise click.UsageError(f"there is no secret: set {SECRET_VARIABLE}, or give --secret-file FILE")
-    asked: str = click.prompt("Webhook secret (whsec_...)", hide_input=True, err=True)
-    return asked
-
-
-def _keys(text: str) -> list[Key]:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    else:
+        text = os.environ.get(SECRET_VARIABLE, "")
     words = text.split()
-    if not words:
+    if not words and (text or file is not None):
         raise click.UsageError("the secret is empty")
     try:
         return [decode_key(word) for word in words]
@@ -111,7 +110,7 @@ async def _listen(keys: Sequence[Key], *, port: int, answer: int, as_json: bool)
     desk = Desk(keys, SystemClock(), answer=answer, tell=printer.heard)
     server = await start(plain_config(desk.asgi), listener)
     try:
-        _announce(server.url, aside=as_json)
+        _announce(server.url, aside=as_json, verifies=bool(keys))
         await server.until(stopped)
     finally:
         await server.stop()
@@ -120,7 +119,14 @@ async def _listen(keys: Sequence[Key], *, port: int, answer: int, as_json: bool)
     click.echo(summary_of(desk.counts), err=as_json)
 
 
-def _announce(url: str, *, aside: bool) -> None:
+def _announce(url: str, *, aside: bool, verifies: bool) -> None:
     """Say where it listens; on stderr where stdout is for machines."""
     click.echo(f"{click.style('Listening', bold=True)} at {url}/", err=aside)
-    click.echo(f"A gateway calls here if it is started with {' '.join(OPENING)}", err=aside)
+    own = "`endpoints create` and `endpoints test` go by their own environment"
+    click.echo(f"A gateway calls here if it is started with {' '.join(OPENING)}; {own}", err=aside)
+    if not verifies:
+        click.secho(
+            f"Nothing is verified: start it again with {SECRET_VARIABLE}, or --secret-file FILE",
+            fg="yellow",
+            err=aside,
+        )

@@ -36,6 +36,8 @@ class Verdict(StrEnum):
     UNSIGNED = Flaw.UNSIGNED.value
     STALE = Flaw.STALE.value
     FORGED = Flaw.FORGED.value
+    UNVERIFIED = "unverified"
+    """There is no key to verify it with."""
     UNREAD = "unread"
     """Its body was too large, too slow or broken off."""
 
@@ -64,7 +66,7 @@ class Desk:
     """The ASGI application: POST to any path.
 
     Args:
-        keys: to verify with.
+        keys: to verify with; without any, nothing is known of what comes but what it says.
         clock: tells how old a message is.
         answer: the status for what is genuine.
         tell: told of every request, before it is answered.
@@ -107,20 +109,20 @@ class Desk:
 
     def _judge(self, headers: Sequence[tuple[str, str]], body: bytes) -> Heard:
         at_ms = self._clock.now_ms()
-        flaw = flaw_of(self._keys, headers, body, now_s=at_ms // 1000)
+        flaw = flaw_of(self._keys, headers, body, now_s=at_ms // 1000) if self._keys else None
         message_id = next((value for name, value in headers if name == "webhook-id"), None)
         said = _said(body)
         job_id, sequence = text_at(said, "data", "id"), value_at(said, "sequence")
         number = sequence if isinstance(sequence, int) and not isinstance(sequence, bool) else None
         times, overtaken = 0, False
-        if flaw is None and message_id is not None:
+        if self._keys and flaw is None and message_id is not None:
             times = self._times.get(message_id) + 1
             self._times.put(message_id, times)
             if job_id is not None and number is not None:
                 latest = self._latest.get(job_id)
                 overtaken = number < latest
                 self._latest.put(job_id, max(number, latest))
-        known = Verdict.AGAIN if times > 1 else Verdict.VERIFIED
+        known = Verdict.AGAIN if times > 1 else Verdict.VERIFIED if self._keys else Verdict.UNVERIFIED
         return Heard(
             at_ms=at_ms,
             verdict=known if flaw is None else Verdict(flaw.value),

@@ -26,12 +26,14 @@ _COLORS: Final = {
     Verdict.UNSIGNED: "bold red",
     Verdict.STALE: "bold red",
     Verdict.FORGED: "bold red",
+    Verdict.UNVERIFIED: "yellow",
     Verdict.UNREAD: "bold red",
 }
 _REASONS: Final = {
     Verdict.UNSIGNED: "a header is missing, doubled or malformed",
     Verdict.STALE: "its time is more than 5 minutes from ours",
     Verdict.FORGED: "no signature fits this secret",
+    Verdict.UNVERIFIED: "no secret was given",
     Verdict.UNREAD: "its body was too large, too slow or broken off",
 }
 

@@ -13,7 +13,7 @@ attempt as they are to be, the events to tell, and the tasks that follow. Three 
 is for what no provider brings about, `step` says what a change comes to.
 """
 
-from gateway.jobs.transitions.end import cancel_requested, deadline_passed, given_up, hold_expired
+from gateway.jobs.transitions.end import cancel_requested, deadline_passed, given_up, hold_expired, restored
 from gateway.jobs.transitions.run import cancelled_upstream, lost, moved_on, observed, runs_on, unheard
 from gateway.jobs.transitions.step import ENDED, Event, FollowUp, Note, Step, TaskKind
 from gateway.jobs.transitions.submission import (
@@ -50,6 +50,7 @@ __all__ = [
     "observed",
     "refused",
     "resolved",
+    "restored",
     "resubmits",
     "runs_on",
     "unheard",

@@ -66,6 +66,25 @@ def hold_expired(job: Job, *, now_ms: int) -> Step:
     return abandoned(job, message=message, now_ms=now_ms)
 
 
+def restored(job: Job, attempts: tuple[Attempt, ...], *, now_ms: int) -> Step:
+    """A backup brought it back, and nobody knows what was submitted for it since: nothing is any more.
+
+    What has a run, or may have one, goes on with that. What has none ends; a simulated job costs nothing and
+    goes on as it was.
+    """
+    if job.state.status.terminal or job.simulated:
+        return Step(job=job)
+    back = Event(type="backup.restored")
+    marked = replace(job, state=replace(job.state, restored_at_ms=job.state.restored_at_ms or now_ms))
+    current = latest(attempts)
+    if current is not None and current.state in LIVE and not current.written_off:
+        told = () if job.state.restored_at_ms is not None else (back,)
+        return Step(job=marked if told else job, events=told)
+    message = "a backup brought the job back, and it may have been submitted since the backup was made"
+    error = UpstreamError(code=ErrorCode.SUBMISSION_UNKNOWN, message=message)
+    return ended(marked, JobStatus.FAILED, now_ms, told=(back,), error=error, may_bill=True)
+
+
 def given_up(job: Job, *, error: UpstreamError, now_ms: int) -> Step:
     """It cannot be submitted anywhere."""
     if job.state.status.terminal:

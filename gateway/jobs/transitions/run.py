@@ -12,8 +12,19 @@ from providers.contract.spec import Spec
 from providers.contract.status import JobStatus
 
 
-def observed(job: Job, attempt: Attempt, *, update: Update, spec: Spec, now_ms: int) -> Step:
-    """What a poll said. A step without events means that nothing worth an event changed."""
+def observed(
+    job: Job, attempt: Attempt, *, update: Update, spec: Spec, now_ms: int, progress_told: bool = False
+) -> Step:
+    """What a poll said. A step without events means that nothing worth an event changed.
+
+    Args:
+        job: as it stands.
+        attempt: that was asked about.
+        update: what was said.
+        spec: the provider's.
+        now_ms: the instant.
+        progress_told: whether somebody hears of its progress besides its own receiver.
+    """
     after = replace(
         attempt,
         provider_status=update.provider_status,
@@ -22,9 +33,9 @@ def observed(job: Job, attempt: Attempt, *, update: Update, spec: Spec, now_ms: 
     )
     match update.status:
         case None | JobStatus.QUEUED:
-            return _reworded(job, attempt, after, update)
+            return _reworded(job, attempt, after, update, progress_told=progress_told)
         case JobStatus.RUNNING:
-            return _running(job, attempt, after, update, now_ms)
+            return _running(job, attempt, after, update, now_ms, progress_told=progress_told)
         case JobStatus.SUCCEEDED:
             after = replace(after, state=AttemptState.SUCCEEDED, finished_at_ms=now_ms)
             expires_at_ms = now_ms + spec.output.life_s * 1000
@@ -107,21 +118,24 @@ def unheard(job: Job, attempt: Attempt, *, now_ms: int, reason: str) -> Step:
     return Step(job=job, attempt=after, events=(event,))
 
 
-def _reworded(job: Job, attempt: Attempt, after: Attempt, update: Update) -> Step:
+def _reworded(job: Job, attempt: Attempt, after: Attempt, update: Update, *, progress_told: bool) -> Step:
     progressed = _progressed(job, update)
     events: list[Event] = []
     if after != attempt:
         events.append(Event(type="attempt.observed", note={"provider_status": update.provider_status}))
     webhook = job.request.webhook
-    if progressed is not job and webhook is not None and "job.progress" in webhook.events:
+    told = progress_told or (webhook is not None and "job.progress" in webhook.events)
+    if progressed is not job and told:
         # Only for those who asked: otherwise progress is written in batches, without an event.
         events.append(Event(type="job.progress", note={"progress": progressed.progress}))
     return Step(job=progressed, attempt=after, events=tuple(events))
 
 
-def _running(job: Job, attempt: Attempt, after: Attempt, update: Update, now_ms: int) -> Step:
+def _running(
+    job: Job, attempt: Attempt, after: Attempt, update: Update, now_ms: int, *, progress_told: bool
+) -> Step:
     if job.state.status is not JobStatus.QUEUED:
-        return _reworded(job, attempt, after, update)
+        return _reworded(job, attempt, after, update, progress_told=progress_told)
     running = replace(job, state=replace(job.state, status=JobStatus.RUNNING, started_at_ms=now_ms))
     event = Event(type="job.running", note={"provider_status": update.provider_status})
     return Step(job=_progressed(running, update), attempt=after, events=(event,))

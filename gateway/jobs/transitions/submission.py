@@ -120,9 +120,10 @@ def unknown(
     policy = job.request.on_unknown_submission
     if policy == "fail":
         return ended(job, JobStatus.FAILED, now_ms, attempt=after, told=(event,), error=error, may_bill=True)
-    if policy == "resubmit" and not resubmitted and look_at_ms is None:
-        again = written_off(job, after, by="policy", now_ms=now_ms)
-        return replace(again, events=(event, *again.events))
+    again = not resubmitted and job.state.restored_at_ms is None
+    if policy == "resubmit" and again and look_at_ms is None:
+        step = written_off(job, after, by="policy", now_ms=now_ms)
+        return replace(step, events=(event, *step.events))
     held = Held(reason=ErrorCode.SUBMISSION_UNKNOWN, since_ms=now_ms, until_ms=hold_until_ms)
     return Step(
         job=replace(job, state=replace(job.state, held=held)),
@@ -134,7 +135,7 @@ def unknown(
 
 def resubmits(job: Job, attempts: tuple[Attempt, ...]) -> bool:
     """Whether a job in doubt is to be submitted again by itself, once the provider was looked at."""
-    wanted = job.request.on_unknown_submission == "resubmit"
+    wanted = job.request.on_unknown_submission == "resubmit" and job.state.restored_at_ms is None
     return wanted and not any(attempt.written_off for attempt in attempts)
 
 
@@ -160,12 +161,14 @@ def written_off(job: Job, attempt: Attempt, *, by: str, now_ms: int) -> Step:
     Args:
         job: as it stands; its deadline moves by the time it was held.
         attempt: the one in doubt; what it may have made may be billed.
-        by: who accepts that: policy (the job asked for it) or operator.
+        by: who accepts that: policy (the job asked for it) or operator, whose word holds for a job that a
+            backup brought back, too.
         now_ms: the instant.
     """
     going_on = released(job, now_ms)
+    state = replace(going_on.state, provider_may_bill=True, restored_at_ms=None)
     return Step(
-        job=replace(going_on, state=replace(going_on.state, provider_may_bill=True)),
+        job=replace(going_on, state=state),
         attempt=replace(attempt, written_off=True),
         events=(Event(type="attempt.written_off", note={"by": by}),),
         follow_ups=(FollowUp(TaskKind.SUBMIT, now_ms),),

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.telemetry import Metrics
+from gateway.telemetry.declared import METRICS, PREFIX, Fleet, Kind, Own
 from gateway.telemetry.labels import CALLBACK_OUTCOMES, CODES, DELIVERY_OUTCOMES, OUTCOMES, STATUSES
 from gateway.upstream import classify
 from gateway.webhooks.outcome import Outcome
@@ -45,6 +47,11 @@ EXPECTED = {
     "storage_batch_size": set(),
     "event_loop_lag_seconds": set(),
     "build_info": {"version"},
+    "owners_at_budget": {"percent"},
+    "outputs_expiring": {"told"},
+    "queue_oldest_seconds": set(),
+    "storage_failing": set(),
+    "storage_refused_total": set(),
 }  # fmt: skip
 
 
@@ -76,6 +83,8 @@ def use_everything(metrics: Metrics, word: str) -> None:
     metrics.webhook_attempt(word)
     metrics.endpoint_disabled(word)
     metrics.set_endpoints({word: 1, "enabled": 2})
+    metrics.set_expiring({word: 1, "unasked": 2})
+    metrics.set_at_budget({word: 1, "80": 2})
     metrics.http(word, word).done(200, 0.001)
 
 
@@ -203,3 +212,62 @@ def test_the_page_has_prometheus_content_type_and_the_version() -> None:
     body, content_type = fresh().render()
     assert content_type.startswith("text/plain")
     assert b'motion_gateway_build_info{version="1.2.3"} 1.0' in body
+
+
+def test_the_table_is_what_is_exported() -> None:
+    metrics = fresh()
+    use_everything(metrics, "x")
+    families = {
+        family.name: family for family in text_string_to_metric_families(metrics.render()[0].decode())
+    }
+    assert len(families) == len(METRICS)
+    for metric in METRICS:
+        found = families[(PREFIX + metric.name).removesuffix("_total")]
+        assert (found.type, found.documentation) == (metric.kind.value, metric.meaning), metric.name
+        assert {sample.name for sample in found.samples} == set(metric.series)
+        own = {frozenset(sample.labels) - {"le"} for sample in found.samples}
+        assert own == {frozenset(label.name for label in metric.labels)}, metric.name
+
+
+def test_what_a_process_counts_is_summed_and_what_the_store_holds_is_not() -> None:
+    for metric in METRICS:
+        assert metric.unit
+        assert (metric.kind is Kind.HISTOGRAM) == bool(metric.buckets), metric.name
+        assert metric.buckets == tuple(sorted(set(metric.buckets))), metric.name
+        assert (metric.kind is Kind.COUNTER) == metric.name.endswith("_total"), metric.name
+        if metric.kind is not Kind.GAUGE:
+            assert metric.fleet is Fleet.SUM, metric.name
+
+
+def test_every_closed_set_is_kept_and_a_set_of_our_own_never_ends_in_other() -> None:
+    metrics = fresh()
+    use_everything(metrics, "x")
+    own = {Own.PROVIDERS: {"alpha"}, Own.MODELS: {"act-two"}, Own.ROUTES: {"/v1/jobs"}}
+    allowed = {
+        (series, label.name): own.get(label.values) if isinstance(label.values, Own) else set(label.values)
+        for metric in METRICS
+        for series in metric.series
+        for label in metric.labels
+    }
+    for name, labels in page(metrics):
+        for label, value in dict(labels).items():
+            known = allowed.get((PREFIX + name, label))
+            assert known is None or value in known | {"other", "none"}, (name, label, value)
+
+
+def test_what_belongs_to_the_store_is_not_shown_before_anybody_looked() -> None:
+    shown = page(fresh())
+    for metric in METRICS:
+        values = [value for (name, _), value in shown.items() if name == metric.name]
+        if metric.fleet is Fleet.MAX:
+            assert [math.isnan(value) for value in values] == [True] * (not metric.labels), metric.name
+
+
+def test_a_database_in_trouble_shows_as_failing_while_it_is() -> None:
+    metrics = fresh()
+    assert page(metrics)["storage_failing", ()] == 0
+    trouble: list[str | None] = ["the disk is full"]
+    metrics.watch_storage(lambda: trouble[0])
+    assert page(metrics)["storage_failing", ()] == 1
+    trouble[0] = None
+    assert page(metrics)["storage_failing", ()] == 0

@@ -1,4 +1,4 @@
-"""What endpoints sign with, and when they are disabled."""
+"""What endpoints sign with."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import base64
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from gateway.webhooks.endurance import ENDURED_MS, disabled_for
 from gateway.webhooks.keys import decode_key, make_key
-from gateway.webhooks.outcome import Outcome
 from gateway.webhooks.signing import sign
 
 RAW = bytes(range(32))
@@ -45,20 +43,3 @@ def test_what_is_no_key_is_refused_and_never_repeated(text: str) -> None:
     with pytest.raises(ValueError, match=r"whsk_|whsec_") as caught:
         decode_key(text)
     assert text == "whsk_" or text not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("outcome", "since_ms", "reason"),
-    [
-        (Outcome.GONE, None, "gone"),
-        (Outcome.GONE, 0, "gone"),
-        (Outcome.TIMEOUT, None, None),
-        (Outcome.TIMEOUT, 1, None),
-        (Outcome.TIMEOUT, 0, "failing"),
-        (Outcome.BLOCKED, 0, "failing"),
-    ],
-)
-def test_an_endpoint_is_disabled_when_it_is_gone_or_failed_for_five_days(
-    outcome: Outcome, since_ms: int | None, reason: str | None
-) -> None:
-    assert disabled_for(outcome, failing_since_ms=since_ms, at_ms=ENDURED_MS) == reason

@@ -123,7 +123,7 @@ async def test_a_receiver_that_is_gone_is_not_asked_again(told: Told) -> None:
 async def test_a_receiver_that_was_not_asked_was_not_tried(told: Told) -> None:
     await told.ends()
     task = await told.due()
-    async with told.bench.sender._lanes.lane("receiver.example", within_s=1):
+    async with told.bench.sender._turns.place("receiver.example", within_s=1):
         await told.bench.deliver(task)
     assert (told.bench.receiver.asked, await told.outcomes()) == ([], [])
     assert await told.stage.tasks() == [("deliver", 10_000)]

@@ -15,6 +15,7 @@ from worker_bench import MADE, RUNNING, SUCCEEDED, Answer, Bench, NobodyThere, R
 from gateway.jobs.job import JobRequest, RoutingWish
 from gateway.routing.catalogue import Catalogue, Offer
 from gateway.routing.conditions import Condition
+from gateway.service.restoring import settle_restored
 from providers.contract.errors import ErrorCode
 from providers.contract.spec import BillingSpec, FailureRule
 
@@ -106,6 +107,20 @@ async def test_a_run_that_failed_goes_elsewhere_and_its_job_stays_running(stage:
         "job.succeeded",
     ]
     assert told.count("attempt.failed") == 1
+
+
+async def test_a_run_of_a_restored_job_that_failed_goes_nowhere_else(stage: Stage) -> None:
+    """It may have gone there since the backup was made, and that run may be paid for."""
+    bench = two_accounts(stage)
+    job_id = await stage.accept(asking())
+    await bench.work(MADE)
+    await settle_restored(stage.database, stage.record, stage.clock, on_settled=lambda *_: None)
+    await bench.after(5, BROKE)
+    await bench.work()
+    job = await stage.job(job_id)
+    assert job.state.error is not None
+    assert (job.state.status, job.state.error.code) == ("failed", ErrorCode.SUBMISSION_UNKNOWN)
+    assert await tried(bench, job_id) == [("default", "failed")]
 
 
 async def test_nobody_has_a_run_twice(stage: Stage) -> None:

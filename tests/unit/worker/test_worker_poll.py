@@ -34,6 +34,44 @@ USELESS: list[Answer] = [
 ]
 
 
+@pytest.mark.parametrize("heard", [True, False])
+async def test_progress_is_told_to_an_endpoint_that_asks_for_it(stage: Stage, *, heard: bool) -> None:
+    bench = Bench(stage)
+    url, words = "https://receiver.example/all", ["job.running", "job.progress"]
+    made = await stage.endpoints.create(owner="alice", url=url, events=words)
+    if not heard:
+        await stage.endpoints.disable(made.id, owner="alice")
+    job_id = await bench.accepted()
+    await bench.after(5, RUNNING)
+    for progress in (0.25, 0.25, 0.5):
+        await bench.after(30, Reply(200, {"status": "RUNNING", "progress": progress}))
+    told = [row for row in await stage.events(job_id) if row == "job.progress"]
+    assert told == ["job.progress"] * (2 if heard else 0)
+    types = [row["type"] for row in await stage.rows(tables.deliveries)]
+    assert types == ["job.running", *told]
+    assert (await stage.job(job_id)).progress == 0.5
+
+
+async def test_whether_progress_is_heard_is_asked_only_where_there_is_some(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, asked = Bench(stage), list[str]()
+
+    async def heard(owner: str) -> bool:
+        asked.append(owner)
+        raise StorageUnavailable("away for a moment")
+
+    monkeypatch.setattr(stage.outbox, "progress_heard", heard)
+    job_id = await bench.accepted()
+    bench.tools.outbox.progress_heard = heard  # type: ignore[method-assign]  # counted
+    await bench.after(5, RUNNING)
+    await bench.after(10, RUNNING)
+    assert asked == []
+    await bench.after(10, Reply(200, {"status": "RUNNING", "progress": 0.25}))
+    assert asked == ["alice"]
+    assert (await stage.job(job_id)).progress == 0.25, "it is stored whoever hears of it"
+
+
 async def test_a_run_is_followed_to_its_end(stage: Stage) -> None:
     bench = Bench(stage)
     job_id = await bench.accepted(request=a_request(webhook=a_webhook()))

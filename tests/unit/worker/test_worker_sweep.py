@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from job_examples import DEADLINE_S, a_request
 from store_stage import Stage
-from worker_bench import HOLD_S, RUNNING, Bench, NobodyThere, Reply
+from worker_bench import HOLD_S, RUNNING, SUCCEEDED, Bench, NobodyThere, Reply
 
 from gateway.errors import StorageUnavailable
 from gateway.jobs.job import AttemptState
+from gateway.service.census import Count
 from gateway.service.record import Decide, Recorded
 from gateway.worker.sweep import GRACE_MS
 from providers.contract.status import JobStatus
@@ -158,6 +159,41 @@ async def test_the_gauges_show_the_store(stage: Stage) -> None:
     await bench.sweep.measure()
     assert bench.counted("jobs_held") == 1
     assert bench.counted('jobs_in_progress{provider="acme"') == 2
+    assert bench.counted("queue_oldest_seconds") == 0
+    await stage.accept()
+    stage.clock.advance(7)
+    await bench.sweep.measure()
+    assert bench.counted("queue_oldest_seconds") == 7
+
+
+async def test_the_gauges_that_move_slowly_show_the_store(stage: Stage) -> None:
+    bench = Bench(stage)
+    await bench.sweep.take_stock()
+    assert 'owners_at_budget{percent="80"} 0.0' in bench.page()
+    assert 'outputs_expiring{told="undelivered"} 0.0' in bench.page()
+    await bench.accepted()
+    await bench.after(5, SUCCEEDED)
+    await bench.sweep.take_stock()
+    assert 'outputs_expiring{told="unasked"} 1.0' in bench.page()
+
+
+async def test_what_the_store_does_not_tell_any_more_is_not_shown_any_more(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(stage)
+    await bench.accepted()
+    await bench.sweep.measure()
+    assert "jobs_held 0.0" in bench.page()
+    assert "jobs_in_progress{" in bench.page()
+
+    async def away() -> Count:
+        raise StorageUnavailable("locked")
+
+    monkeypatch.setattr(stage.census, "count", away)
+    with pytest.raises(StorageUnavailable):
+        await bench.sweep.measure()
+    assert "jobs_held NaN" in bench.page()
+    assert "jobs_in_progress{" not in bench.page()
 
 
 async def test_a_run_in_its_grace_is_not_asked_for_again_and_again(

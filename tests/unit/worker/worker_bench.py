@@ -29,8 +29,8 @@ from gateway.telemetry import Metrics
 from gateway.upstream.accounts import Accounts, UpstreamAccount
 from gateway.upstream.calls import Calls
 from gateway.upstream.client import Client
-from gateway.webhooks.lanes import Lanes
 from gateway.webhooks.sending import Sender
+from gateway.webhooks.turns import Turns
 from gateway.worker.cancel import Cancel
 from gateway.worker.deliver import Deliver
 from gateway.worker.poll import Poll
@@ -141,7 +141,7 @@ class Bench:
         )
         self.metrics = Metrics(version="0", providers=["acme"], models=["act-two"], routes=[])
         self.catalogue = Catalogue(offers=(Offer(spec=self.account.adapter.spec, account="default"),))
-        self.sender = Sender(self.receiver, Lanes(total=1, per_host=1), queue_s=0.01)
+        self.sender = Sender(self.receiver, Turns(total=1, per_host=1), queue_s=0.01)
         self.spread = 1.0
         self.rules: Rules = {}
         self.conditions: Conditions = {}
@@ -214,7 +214,11 @@ class Bench:
 
     def counted(self, name: str) -> float:
         """Add up a metric's samples."""
-        lines = self.metrics.render()[0].decode().splitlines()
+        lines = self.page().splitlines()
         return sum(
             float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"motion_gateway_{name}")
         )
+
+    def page(self) -> str:
+        """Return all that is exported."""
+        return self.metrics.render()[0].decode()

@@ -1,0 +1,134 @@
+"""A PostgreSQL database dumped and read back, by PostgreSQL's own tools."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+
+from gateway.errors import BackupRefused
+from gateway.storage.postgres_schema import connected
+
+SERVICE: Final = "motion-gateway"
+_REVISION: Final = re.compile(r"^COPY [^\n]*alembic_version[^\n]*\n([^\n]+)\n\\\.$", re.MULTILINE)
+
+
+def dump_server(database: str, target: Path, *, replace: bool) -> None:
+    """Dump a database, over one snapshot and beside whoever uses it, in pg_dump's custom format.
+
+    Args:
+        database: the setting: `postgresql://...`.
+        target: the file to be.
+        replace: whether one of that name is replaced.
+
+    Raises:
+        BackupRefused: the file is there, cannot be written, or pg_dump is missing or failed.
+    """
+    if target.exists() and not replace:
+        raise _taken(target)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+    except OSError as error:
+        raise BackupRefused(f"the folder {target.parent} cannot be written ({error.strerror})") from error
+    partial = Path(name)
+    try:
+        with service_of(database) as environ:
+            _run("pg_dump", "--format=custom", "--no-owner", "--no-privileges", f"--file={partial}",
+                 f"--dbname=service={SERVICE}", environ=environ)  # fmt: skip
+        _run("pg_restore", "--list", str(partial), environ=dict(os.environ))
+        os.fsync(descriptor)
+        if replace:
+            partial.replace(target)
+        else:
+            try:
+                os.link(partial, target)
+            except FileExistsError as error:
+                raise _taken(target) from error
+        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        os.fsync(folder)
+        os.close(folder)
+    finally:
+        os.close(descriptor)
+        partial.unlink(missing_ok=True)
+
+
+def load_server(database: str, dump: Path) -> None:
+    """Read a dump into an empty database, all of it or nothing.
+
+    Raises:
+        BackupRefused: the database is not empty, or pg_restore is missing or failed.
+        StorageUnavailable: the server cannot be reached.
+    """
+    refuse_filled(database)
+    with service_of(database) as environ:
+        _run("pg_restore", "--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges",
+             f"--dbname=service={SERVICE}", str(dump), environ=environ)  # fmt: skip
+
+
+def refuse_filled(database: str) -> None:
+    """Make sure that a database holds no tables: what is there is never overwritten.
+
+    Raises:
+        BackupRefused: it holds some.
+        StorageUnavailable: the server cannot be reached.
+    """
+    with connected(database) as connection:
+        tables = connection.execute(
+            text("SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()")
+        ).scalar_one()
+    if tables:
+        raise BackupRefused(
+            "the database is not empty; make a new one (createdb), and name that with --database: the one"
+            " that is there stays as it is"
+        )
+
+
+def revision_of(dump: Path) -> str | None:
+    """Return the schema's revision in a dump; None when it is none of ours.
+
+    Raises:
+        BackupRefused: it is no dump, or pg_restore is missing.
+    """
+    listed = _run("pg_restore", "--data-only", "--table=alembic_version", "--file=-", str(dump),
+                  environ=dict(os.environ))  # fmt: skip
+    found = _REVISION.search(listed)
+    return None if found is None else found[1]
+
+
+@contextmanager
+def service_of(database: str) -> Generator[dict[str, str]]:
+    """Return the environment in which libpq finds the database: a file, since others see command lines."""
+    url = make_url(database).set(drivername="postgresql").render_as_string(hide_password=False)
+    parameters = {name: value for name, value in conninfo_to_dict(url).items() if value}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "service.conf"
+        file.touch(mode=0o600)
+        file.write_text(f"[{SERVICE}]\n" + "".join(f"{name}={value}\n" for name, value in parameters.items()))
+        yield {**os.environ, "PGSERVICEFILE": str(file)}
+
+
+def _run(tool: str, *arguments: str, environ: dict[str, str]) -> str:
+    path = shutil.which(tool)
+    if path is None:
+        raise BackupRefused(
+            f"{tool} is not on the PATH; install PostgreSQL's client tools, of the server's version or newer"
+        )
+    done = subprocess.run([path, *arguments], env=environ, capture_output=True, text=True, check=False)  # noqa: S603  (PostgreSQL's own, found on the PATH)
+    if done.returncode:
+        said = "; ".join(done.stderr.split("\n")[:2]).strip("; ")
+        raise BackupRefused(f"{tool} failed: {said or f'exit code {done.returncode}'}")
+    return done.stdout
+
+
+def _taken(target: Path) -> BackupRefused:
+    return BackupRefused(f"{target} is there already; name another file, or give --force to replace it")

@@ -1,0 +1,104 @@
+"""Waits for one's turn to send, so that the queue of one lane takes nothing from the others.
+
+The transport could count connections itself, but there waiting for one is part of the call's deadline: a
+receiver that is merely slow would be cut short for the queue before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from gateway.webhooks.lanes import target_of
+from gateway.webhooks.shares import Pace, Shares
+
+
+class Turns:
+    """Counts deliveries under way: in all and in each lane as `Shares` has it, and to each host and port.
+
+    Args:
+        total: most deliveries at once.
+        per_host: most to one endpoint, or to one host and port of jobs' own receivers, whosever they are.
+    """
+
+    def __init__(self, *, total: int, per_host: int) -> None:
+        self._per_host = per_host
+        self._shares = Shares(total=total, per_lane=per_host)
+        self._targets: Counter[str] = Counter()
+        # Who waits, by lane and owner; the one whose turn was longest ago is first.
+        self._queues: dict[tuple[str, str], deque[asyncio.Future[None]]] = {}
+
+    @asynccontextmanager
+    async def place(self, lane: str, *, owner: str = "", within_s: float) -> AsyncGenerator[None]:
+        """Hold a place in a lane.
+
+        Raises:
+            TimeoutError: none became free within `within_s` seconds.
+        """
+        await self._enter(lane, owner, within_s)
+        try:
+            yield
+        finally:
+            self._leave(lane, owner)
+
+    def learn(self, lane: str, pace: Pace | None) -> None:
+        """Heed how quick a try in a lane was."""
+        self._shares.learn(lane, pace)
+        self._call()
+
+    async def _enter(self, lane: str, owner: str, within_s: float) -> None:
+        if (lane, owner) not in self._queues and self._may_take(lane, owner):
+            self._take(lane, owner)
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queues.setdefault((lane, owner), deque()).append(turn)
+        try:
+            async with asyncio.timeout(within_s):
+                await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled():  # called just as it left
+                self._leave(lane, owner)
+            else:
+                self._drop(lane, owner, turn)
+            raise
+
+    def _leave(self, lane: str, owner: str) -> None:
+        self._shares.put_down(lane, owner)
+        self._targets[target_of(lane)] -= 1
+        if not self._targets[target_of(lane)]:
+            del self._targets[target_of(lane)]
+        self._call()
+
+    def _may_take(self, lane: str, owner: str) -> bool:
+        return self._targets[target_of(lane)] < self._per_host and self._shares.may_take(lane, owner)
+
+    def _take(self, lane: str, owner: str) -> None:
+        self._shares.take(lane, owner)
+        self._targets[target_of(lane)] += 1
+
+    def _drop(self, lane: str, owner: str, turn: asyncio.Future[None]) -> None:
+        queue = self._queues[lane, owner]
+        queue.remove(turn)
+        if not queue:
+            del self._queues[lane, owner]
+        self._call()  # whoever came meanwhile stood behind it
+
+    def _call(self) -> None:
+        """Call one of each lane that may have a place, again and again while there are such."""
+        called = True
+        while called and self._queues and not self._shares.full:
+            called = False
+            for (lane, owner), queue in list(self._queues.items()):
+                # Those that are done were cancelled, and drop out when they run.
+                turn = next((one for one in queue if not one.done()), None)
+                if turn is None or not self._may_take(lane, owner):
+                    continue
+                self._take(lane, owner)
+                turn.set_result(None)
+                called = True
+                queue.remove(turn)
+                del self._queues[lane, owner]
+                if queue:
+                    self._queues[lane, owner] = queue

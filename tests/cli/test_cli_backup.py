@@ -1,0 +1,313 @@
+"""`backup` and `restore`: the database in a file and back, under load, and nothing paid twice."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from alembic import command
+from cli_command import Done, run, run_process
+from invariants import check_invariants
+from postgres_server import create_database, drop_database, fresh_database, shared_url, tools_path
+from running_gateway import (
+    BOTH_ENGINES,
+    ENDED,
+    PATIENCE_S,
+    JumpClock,
+    StartSimulator,
+    asked,
+    client_of,
+    environment,
+    stats_of,
+)
+from serve_process import ServeProcess, made_key
+
+from gateway.service.keys import Scope
+from gateway.simulator import SimulatorServer
+from gateway.storage import schema
+from gateway.storage.sqlite import open_engine
+
+RUN_S = 600.0
+SECRET = "MOTION_GATEWAY_SECRET_KEY"
+
+
+@pytest.fixture
+def new_database_url(engine: str, tmp_path: Path) -> Iterator[str]:
+    """Where a restored database goes: over the old file, or into a new database on the server."""
+    if engine == "sqlite":
+        yield f"sqlite:///{tmp_path}/gateway.db"
+        return
+    url = create_database(shared_url())
+    yield url
+    drop_database(url)
+
+
+class Served:
+    """A gateway process with a slot for one run; its provider's clock is moved by hand."""
+
+    def __init__(
+        self, environ: dict[str, str], folder: Path, clock: JumpClock, providers: SimulatorServer
+    ) -> None:
+        self.environ, self.folder, self.clock, self.providers = environ, folder, clock, providers
+        self.posted: list[str] = []
+
+    @asynccontextmanager
+    async def serving(self, key: str) -> AsyncIterator[httpx.AsyncClient]:
+        async with (
+            ServeProcess(self.environ, self.folder / "serve.log") as process,
+            client_of(process.url, key) as client,
+        ):
+            yield client
+            await process.end(signal.SIGTERM)
+
+    async def post(self, client: httpx.AsyncClient) -> str:
+        reply = await client.post("/v1/jobs", json=asked("runway"))
+        assert reply.status_code == 202, reply.text
+        self.posted.append(reply.json()["id"])
+        return self.posted[-1]
+
+    async def command(self, *arguments: str) -> Done:
+        return await asyncio.to_thread(run_process, self.folder, *arguments, **self.environ)
+
+    async def bought(self) -> int:
+        counted: int = (await stats_of(self.providers))["accepted"]["runway"]
+        return counted
+
+
+async def until(client: httpx.AsyncClient, job_id: str, wanted: Any) -> dict[str, Any]:
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            job: dict[str, Any] = (await client.get(f"/v1/jobs/{job_id}")).json()
+            if wanted(job):
+                return job
+            assert job["status"] not in ENDED, job
+            await asyncio.sleep(0.05)
+
+
+def has_run(job: dict[str, Any]) -> bool:
+    """Whether its provider has accepted it."""
+    return bool(job["attempts"]) and job["attempts"][-1]["provider_ref"] is not None
+
+
+@pytest.fixture
+async def served(simulator_server: StartSimulator, database_url: str, tmp_path: Path) -> Served:
+    clock = JumpClock()
+    providers = await simulator_server(clock=clock, run_s=RUN_S)
+    urls = {"runway": f"{providers.url}/runway"}
+    environ = environment(
+        tmp_path, urls, DATABASE=database_url, PROVIDERS__RUNWAY__MAX_IN_FLIGHT="1", JOBS__DEADLINE_S="3600"
+    )
+    environ["PATH"] = tools_path()
+    return Served(environ, tmp_path, clock, providers)
+
+
+@BOTH_ENGINES
+async def test_what_was_backed_up_under_load_is_restored_and_nothing_is_paid_twice(
+    served: Served, new_database_url: str, tmp_path: Path
+) -> None:
+    key = (await made_key(served.environ, tmp_path, Scope.JOBS)).key
+    async with served.serving(key) as client:
+        running = await served.post(client)
+        await until(client, running, has_run)
+        waiting = await served.post(client)
+        before, stop = len(served.posted), asyncio.Event()
+
+        async def load() -> None:
+            while not stop.is_set():
+                await served.post(client)
+
+        loading = [asyncio.create_task(load()) for _ in range(2)]
+        made = await served.command("backup", "it.backup")
+        stop.set()
+        await asyncio.gather(*loading)
+        assert made.returncode == 0, made.stderr
+        # What happens after it: a run ends, and the next job is bought, of which the backup knows nothing.
+        served.clock.jump(RUN_S + 1)
+        await until(client, waiting, has_run)
+        assert len(served.posted) > before, "there was no load"
+    bought = await served.bought()
+    assert bought >= 2
+    served.environ["MOTION_GATEWAY_DATABASE"] = new_database_url
+    restored = await served.command("restore", "it.backup", "--fail-queued")
+    assert restored.returncode == 0, restored.stderr
+    jobs = check_invariants(new_database_url)
+    assert before <= jobs <= len(served.posted)
+    assert f"{jobs - 1} unfinished jobs failed, 1 go on with what they have" in restored.stderr
+    async with served.serving(key) as client:
+        await until(client, running, lambda job: job["status"] == "succeeded")
+        job = (await client.get(f"/v1/jobs/{waiting}")).json()
+        assert (job["status"], job["error"]["code"]) == ("failed", "submission_unknown")
+        again = await served.post(client)
+        await until(client, again, has_run)
+    assert await served.bought() == bought + 1, "the new one alone"
+
+
+@BOTH_ENGINES
+async def test_restored_jobs_are_submitted_where_the_operator_asks_for_that(
+    served: Served, new_database_url: str, tmp_path: Path
+) -> None:
+    key = (await made_key(served.environ, tmp_path, Scope.JOBS)).key
+    async with served.serving(key) as client:
+        first, second = await served.post(client), await served.post(client)
+        await until(client, first, has_run)
+        assert (await served.command("backup", "it.backup")).returncode == 0
+    served.environ["MOTION_GATEWAY_DATABASE"] = new_database_url
+    restored = await served.command("restore", "it.backup", "--requeue")
+    assert "2 unfinished jobs go on as they were" in restored.stderr
+    served.clock.jump(RUN_S + 1)
+    async with served.serving(key) as client:
+        await until(client, second, has_run)
+    assert await served.bought() == 2
+
+
+async def test_a_database_that_is_served_is_not_restored_over(served: Served, tmp_path: Path) -> None:
+    key = (await made_key(served.environ, tmp_path, Scope.JOBS)).key
+    assert (await served.command("backup", "it.backup")).returncode == 0
+    async with served.serving(key):
+        refused = await served.command("restore", "it.backup", "--fail-queued")
+    assert refused.returncode == 78
+    assert "another process serves this database" in refused.stderr
+    assert not [name for name in names(tmp_path) if "replaced" in name]
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    """A database with a key in it."""
+    assert run(tmp_path, "keys", "create", "--name", "first").returncode == 0
+    return tmp_path / "motion-gateway.db"
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_backup_is_one_file_for_its_owner_and_replaces_none_unasked(stored: Path, tmp_path: Path) -> None:
+    before = names(tmp_path)
+    made = run(tmp_path, "backup", "it.backup")
+    assert made.returncode == 0
+    assert f"the key in {stored}.key" in made.stderr
+    backup = tmp_path / "it.backup"
+    assert names(tmp_path) == {*before, "it.backup"}
+    assert backup.stat().st_mode & 0o777 == 0o600
+    backup.write_text("precious")
+    refused = run(tmp_path, "backup", "it.backup")
+    assert (refused.returncode, backup.read_text()) == (1, "precious")
+    assert "--force" in refused.stderr
+    assert run(tmp_path, "backup", "it.backup", "--force").returncode == 0
+    assert backup.read_bytes().startswith(b"SQLite format 3")
+    assert names(tmp_path) == {*before, "it.backup"}
+
+
+@pytest.mark.usefixtures("stored")
+def test_the_old_database_is_kept_and_what_came_after_the_backup_is_gone(tmp_path: Path) -> None:
+    run(tmp_path, "backup", "it.backup")
+    run(tmp_path, "keys", "create", "--name", "second")
+    done = run(tmp_path, "restore", "it.backup", "--fail-queued")
+    assert done.returncode == 0, done.stderr
+    assert "second" not in run(tmp_path, "keys", "list").stdout
+    (kept,) = tmp_path.glob("motion-gateway.db.replaced-*")
+    assert str(kept) in done.stderr
+    with closing(sqlite3.connect(kept)) as old:
+        assert old.execute("SELECT name FROM api_keys ORDER BY name").fetchall() == [("first",), ("second",)]
+
+
+def test_a_restore_asks_what_is_to_become_of_jobs_that_may_have_been_submitted_since(
+    stored: Path, tmp_path: Path
+) -> None:
+    run(tmp_path, "backup", "it.backup")
+    before = stored.read_bytes()
+    done = run(tmp_path, "restore", "it.backup")
+    assert done.returncode == 2
+    assert "nothing is paid twice" in done.stderr
+    assert stored.read_bytes() == before
+
+
+def spoiled(backup: Path) -> None:
+    content = bytearray(backup.read_bytes())
+    content[4096 * 3 : 4096 * 5] = b"\xa5" * 8192
+    backup.write_bytes(content)
+
+
+def newer(backup: Path) -> None:
+    with closing(sqlite3.connect(backup, isolation_level=None)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+
+
+def foreign(backup: Path) -> None:
+    backup.unlink()
+    with closing(sqlite3.connect(backup)) as connection:
+        connection.execute("CREATE TABLE theirs (id)")
+
+
+def other_key(backup: Path) -> None:
+    (backup.parent / "motion-gateway.db.key").write_text("another key\n")
+
+
+def no_key(backup: Path) -> None:
+    (backup.parent / "motion-gateway.db.key").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code", "said"),
+    [
+        (spoiled, 1, "malformed|damaged"),
+        (newer, 78, "9999"),
+        (foreign, 1, "no database of Motion Gateway"),
+        (lambda backup: backup.write_text("no database " * 500), 1, "not a database"),
+        (Path.unlink, 1, "there is no file"),
+        (other_key, 78, "is not the key"),
+        (no_key, 78, "is not the key"),
+    ],
+    ids=["damaged", "newer", "foreign", "no database", "missing", "another key", "no key"],
+)
+def test_what_cannot_be_restored_changes_nothing(
+    stored: Path, tmp_path: Path, spoil: Any, code: int, said: str
+) -> None:
+    run(tmp_path, "backup", "it.backup")
+    spoil(tmp_path / "it.backup")
+    before, beside = stored.read_bytes(), names(tmp_path)
+    done = run(tmp_path, "restore", "it.backup", "--fail-queued")
+    assert done.returncode == code, done.stderr
+    assert any(word in done.stderr for word in said.split("|")), done.stderr
+    assert (stored.read_bytes(), names(tmp_path)) == (before, beside | {"motion-gateway.db.lock"})
+
+
+def test_a_damaged_database_is_not_backed_up(stored: Path, tmp_path: Path) -> None:
+    spoiled(stored)
+    done = run(tmp_path, "backup", "it.backup")
+    assert done.returncode == 1
+    assert not (tmp_path / "it.backup").exists()
+
+
+@pytest.mark.usefixtures("stored")
+def test_a_backup_of_an_older_version_is_brought_up_on_the_way(tmp_path: Path) -> None:
+    with closing(open_engine(tmp_path / "it.backup").connect()) as connection, connection.begin():
+        command.upgrade(schema._config(connection), "0010")
+    assert run(tmp_path, "restore", "it.backup", "--fail-queued").returncode == 0
+    assert "up to date" in run(tmp_path, "migrate", "--show").stdout
+
+
+def test_a_server_is_restored_into_an_empty_database_only(tmp_path: Path) -> None:
+    with fresh_database() as url:
+        given = {SECRET: "a key for tests", "PATH": tools_path()}
+        assert run(tmp_path, "backup", "it.backup", "--database", url, **given).returncode == 0
+        done = run(tmp_path, "restore", "it.backup", "--fail-queued", "--database", url, **given)
+    assert done.returncode == 1
+    assert "not empty" in done.stderr
+
+
+def test_what_pg_dump_needs_is_said_where_it_is_not_there(tmp_path: Path) -> None:
+    with fresh_database() as url:
+        done = run(
+            tmp_path, "backup", "it.backup", "--database", url, **{SECRET: "k" * 8, "PATH": str(tmp_path)}
+        )
+    assert done.returncode == 1
+    assert "pg_dump is not on the PATH" in done.stderr
+    assert names(tmp_path) == set()
