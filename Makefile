@@ -17,7 +17,7 @@ test: $(READY) ## every test but those of make e2e
 
 e2e: $(READY) ## with a real Prometheus and a real browser (installs Debian packages, as root)
 	@tests/e2e/install.sh
-	@$(BIN)/pytest -m e2e -n 1 tests/e2e
+	@$(BIN)/pytest -m e2e -n 0 tests/e2e
 
 check: $(READY) format lint types contracts openapi generated test ## format, lint, types, import contracts, drift, tests
 
