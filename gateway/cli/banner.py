@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 import click
 
-from gateway.app import Gateway
+from gateway.app.gateway import Gateway
 from gateway.simulator.samples import SAMPLE_HOST, SAMPLES
 from gateway.storage.store import database_path
 
@@ -36,8 +36,8 @@ async def announce(
     path = database_path(settings)
     _line("Database", settings.database_shown + (f" ({path.resolve()})" if path is not None else ""))
     _tell_providers(gateway)
-    _line("Webhooks", gateway.receivers.describe())
-    _line("Media", gateway.media.describe())
+    _line("Webhooks", gateway.parts.receivers.describe())
+    _line("Media", gateway.parts.media.describe())
     if url is not None:
         _line("Keys", await _keys(gateway))
     if secrets:
@@ -45,7 +45,7 @@ async def announce(
         for line in secrets:
             _line("", line)
         _line("", click.style("Keep it: it is shown this once." if len(secrets) == 1 else _KEEP, fg="yellow"))
-    if any(account.simulated for account in gateway.accounts.all()):
+    if any(account.simulated for account in gateway.parts.accounts.all()):
         _warn_simulated(gateway)
     click.echo()
 
@@ -54,7 +54,7 @@ _KEEP = "Keep them: they are shown this once. The secret verifies the webhooks o
 
 
 def _tell_providers(gateway: Gateway) -> None:
-    accounts = gateway.accounts.all()
+    accounts = gateway.parts.accounts.all()
     names = [f"{account.adapter.spec.name} ({account.name})" for account in accounts]
     width = max(map(len, names))
     for place, (name, account) in enumerate(zip(names, accounts, strict=True)):
@@ -71,12 +71,12 @@ async def _keys(gateway: Gateway) -> str:
         return click.style(
             "NONE ASKED FOR (auth.required is false): everybody here may do everything", fg="red"
         )
-    active = await gateway.keys.count()
+    active = await gateway.parts.keys.count()
     return f"required; {active} active"
 
 
 def _warn_simulated(gateway: Gateway) -> None:
-    variables = ", ".join(account.adapter.spec.key_env for account in gateway.accounts.all())
+    variables = ", ".join(account.adapter.spec.key_env for account in gateway.parts.accounts.all())
     character, reference = (f"https://{SAMPLE_HOST}{path}" for path in SAMPLES)
     click.echo()
     click.secho(

@@ -14,7 +14,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from gateway.api.paging import parse_instant
-from gateway.app import receiver_policy
+from gateway.app.from_settings import receiver_policy
 from gateway.cli.chosen_database import existing_settings
 from gateway.cli.configured import settings_options, with_store
 from gateway.cli.exits import Failed

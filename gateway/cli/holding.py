@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
-from gateway.app import open_upstream
 from gateway.cli.configured import load_settings, with_store
 from gateway.cli.exits import Failed
 from gateway.ids import Ids
@@ -19,7 +18,7 @@ from gateway.storage.store import Store, exists
 from gateway.telemetry import Redactor
 from gateway.upstream.accounts import accounts_of
 from gateway.upstream.calls import Calls
-from gateway.upstream.client import Client
+from gateway.upstream.client import Client, open_upstream
 
 T = TypeVar("T")
 

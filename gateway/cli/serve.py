@@ -12,7 +12,7 @@ import uvloop
 
 from gateway.api.auth import ANYBODY
 from gateway.api.server import build_server, url_of
-from gateway.app import Gateway
+from gateway.app.gateway import Gateway
 from gateway.cli.banner import announce
 from gateway.cli.built_in import simulated, why_no_simulator
 from gateway.cli.configured import load_settings, settings_options
@@ -125,7 +125,7 @@ async def _with_provider(
 
 async def _admit(gateway: Gateway) -> list[str]:
     """See to it that somebody may call; return the lines that tell of secrets just made."""
-    keys, settings = gateway.keys, gateway.settings
+    keys, settings = gateway.parts.keys, gateway.settings
     if not settings.auth.required:
         # Its jobs may bear webhooks, which are signed with the owner's secret.
         secret = await keys.ensure_owner(ANYBODY.owner)

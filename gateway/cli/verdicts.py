@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 from sqlalchemy.exc import DatabaseError
 
-from gateway.app import media_policy, open_upstream, receiver_policy
+from gateway.app.from_settings import media_policy, receiver_policy
 from gateway.cli.built_in import why_no_simulator
 from gateway.clock import SystemClock
 from gateway.errors import SchemaRefused, SettingsError, StorageUnavailable
@@ -32,7 +32,7 @@ from gateway.storage.store import check_key, database_path, exists, inspect_stor
 from gateway.telemetry import Redactor
 from gateway.upstream.accounts import UpstreamAccount, accounts_of
 from gateway.upstream.calls import Calls
-from gateway.upstream.client import Client, Reply
+from gateway.upstream.client import Client, Reply, open_upstream
 from providers.conformance.exchanges import load_exchanges
 from providers.conformance.verdict import check
 from providers.contract.errors import UnexpectedPayload

@@ -10,7 +10,7 @@ import click
 import uvloop
 
 from gateway.api.server import build_server
-from gateway.app import Gateway
+from gateway.app.gateway import Gateway
 from gateway.cli.banner import announce
 from gateway.cli.configured import load_settings, settings_options
 from gateway.cli.open_files import raise_limit

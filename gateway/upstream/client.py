@@ -9,13 +9,20 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from gateway.net import BEFORE_SEND, DEADLINE_S, DIAL, FRESH, BeforeSend, Dial, read_whole
+from gateway.net import BEFORE_SEND, DEADLINE_S, DIAL, FRESH, BeforeSend, Dial, GuardedTransport, read_whole
 from gateway.upstream.accounts import UpstreamAccount
 from providers.contract.exchange import HttpRequest, HttpResponse
 from providers.contract.reading import MAX_BYTES
 
 MASK = b"********"
 SHORTEST_MASKED = 8  # a shorter text may stand in an answer for other reasons
+CONNECTIONS = 256
+LONGEST_CALL_S = 60.0
+
+
+def open_upstream() -> GuardedTransport:
+    """Return what providers are dialled with; base URLs are the operator's own, so nothing is refused."""
+    return GuardedTransport(None, deadline_s=LONGEST_CALL_S, limit=CONNECTIONS)
 
 
 class Reply(Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from pathlib import Path
 import uvloop
 
 from gateway.api.server import bind, build_server
-from gateway.app import Gateway
+from gateway.app.gateway import Gateway
 from gateway.jobs.job import Attempt, Job, JobRequest, Output
 from gateway.jobs.transitions import Step
 from gateway.jobs.transitions.step import ended
@@ -63,7 +63,7 @@ async def store(gateway: Gateway, count: int) -> list[str]:
     )
     made: list[str] = []
     while len(made) < count:
-        batch = (gateway._intake.accept(new) for _ in range(min(AT_ONCE, count - len(made))))
+        batch = (gateway.parts.intake.accept(new) for _ in range(min(AT_ONCE, count - len(made))))
         made += [accepted.job_id for accepted in await asyncio.gather(*batch)]
     return made
 
@@ -80,8 +80,8 @@ async def end(gateway: Gateway, job_ids: list[str], per_s: float) -> None:
     started, ending = loop.time(), set[asyncio.Task[object]]()
     for number, job_id in enumerate(job_ids):
         await asyncio.sleep(max(0.0, started + number / per_s - loop.time()))
-        decide = partial(succeeded, now_ms=gateway.store.clock.now_ms())
-        ending.add(asyncio.create_task(gateway._tools.record.transition(job_id, decide)))
+        decide = partial(succeeded, now_ms=gateway.parts.store.clock.now_ms())
+        ending.add(asyncio.create_task(gateway.parts.tools.record.transition(job_id, decide)))
     await asyncio.gather(*ending)
 
 
@@ -98,7 +98,7 @@ async def main() -> None:
         await end(gateway, json.loads(await line()), per_s)
         await gateway.close()
         return
-    key = await gateway.keys.create(name="bench", owner="bench", scopes=[Scope.JOBS])
+    key = await gateway.parts.keys.create(name="bench", owner="bench", scopes=[Scope.JOBS])
     made = await store(gateway, jobs)
     server = build_server(gateway.asgi, gateway.settings.server)
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]

@@ -14,7 +14,7 @@ from litestar import Litestar, get, post
 
 from gateway.api.schemas import CreateJob
 from gateway.api.server import bind, build_server
-from gateway.app import Gateway
+from gateway.app.gateway import Gateway
 from gateway.registry import load_adapters
 from gateway.settings import load
 from gateway.settings.model import Server

@@ -22,7 +22,7 @@ def settings_of(running: RunningGateway, folder: Path, database_url: str) -> dic
     urls = {name: f"{running.simulator.url}/{name}" for name in PROVIDERS}
     settings = environment(folder, urls, DATABASE=database_url)
     if not database_url.startswith("sqlite:"):
-        settings["MOTION_GATEWAY_SECRET_KEY"] = running.gateway.store.secret
+        settings["MOTION_GATEWAY_SECRET_KEY"] = running.gateway.parts.store.secret
     return settings
 
 

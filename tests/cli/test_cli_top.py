@@ -20,7 +20,7 @@ from gateway.service.keys import Scope
 
 
 async def operators(running: RunningGateway, *scopes: Scope) -> dict[str, str]:
-    key = await running.gateway.keys.create(name="top", owner="ops", scopes=scopes or [Scope.OPERATOR])
+    key = await running.gateway.parts.keys.create(name="top", owner="ops", scopes=scopes or [Scope.OPERATOR])
     return {"MOTION_GATEWAY_URL": running.url, "MOTION_GATEWAY_KEY": key.key, "COLUMNS": "120", "LINES": "60"}
 
 

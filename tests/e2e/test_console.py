@@ -34,7 +34,7 @@ async def tab(tmp_path: Path) -> AsyncIterator[Tab]:
 
 
 async def log_in(tab: Tab, running: RunningGateway) -> None:
-    key = await running.gateway.keys.create(name="night shift", owner="ops", scopes=[Scope.OPERATOR])
+    key = await running.gateway.parts.keys.create(name="night shift", owner="ops", scopes=[Scope.OPERATOR])
     await tab.go(f"{running.url}/console/login")
     await tab.write("#key", key.key)
     await tab.click("button")
@@ -158,10 +158,10 @@ async def test_every_page_fits_its_window(
     await running.held(held)
     done = await running.accept("eachlabs", metadata={"order": "x" * 512})
     await running.ended(done)
-    endpoint = await running.gateway.endpoints.create(
+    endpoint = await running.gateway.parts.endpoints.create(
         owner="tester", url="https://shop.example/" + "long/" * 60
     )
-    await running.gateway.endpoints.disable(endpoint.id, owner=None)
+    await running.gateway.parts.endpoints.disable(endpoint.id, owner=None)
     await log_in(tab, running)
     await tab.look(width=width, dark=dark)
     pages = {

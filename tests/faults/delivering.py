@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from msgspec.structs import replace
 
-from gateway.app import Gateway
+from gateway.app.gateway import Gateway
 from gateway.ids import ATTEMPT
 from gateway.jobs.job import Attempt, AttemptState, Job, JobRequest, JobWebhook, Output
 from gateway.jobs.transitions import Step, TaskKind, accepted, begin
@@ -133,7 +133,7 @@ async def _store(gateway: Gateway, jobs: Sequence[tuple[str, str]]) -> tuple[dic
     """Store running jobs, some at once; secrets by owner, and the jobs' ids in their order."""
     secrets: dict[str, str] = {}
     for owner in dict.fromkeys(owner for owner, _ in jobs):
-        key = await gateway.keys.create(name="the tests", owner=owner, scopes=[Scope.JOBS])
+        key = await gateway.parts.keys.create(name="the tests", owner=owner, scopes=[Scope.JOBS])
         secrets[owner] = key.webhook_secret or ""
     made: list[str] = []
     while len(made) < len(jobs):
@@ -143,11 +143,13 @@ async def _store(gateway: Gateway, jobs: Sequence[tuple[str, str]]) -> tuple[dic
 
 
 async def _store_one(gateway: Gateway, owner: str, url: str) -> str:
-    job_id = (await gateway._intake.accept(_new(owner, url))).job_id
-    decide = partial(_started, attempt_id=gateway._ids.new(ATTEMPT), now_ms=gateway.store.clock.now_ms())
-    await gateway._tools.record.transition(job_id, decide)
+    job_id = (await gateway.parts.intake.accept(_new(owner, url))).job_id
+    decide = partial(
+        _started, attempt_id=gateway.parts.ids.new(ATTEMPT), now_ms=gateway.parts.store.clock.now_ms()
+    )
+    await gateway.parts.tools.record.transition(job_id, decide)
     # What a submit would close with its result: nobody claimed one here.
-    await gateway.store.database.write(lambda connection: drop(connection, job_id, [TaskKind.SUBMIT]))
+    await gateway.parts.store.database.write(lambda connection: drop(connection, job_id, [TaskKind.SUBMIT]))
     return job_id
 
 
@@ -197,15 +199,15 @@ async def _end(gateway: Gateway, job_ids: Sequence[str], per_s: float) -> None:
     started, ending = loop.time(), set[asyncio.Task[object]]()
     for number, job_id in enumerate(job_ids):
         await asyncio.sleep(max(0.0, started + number / per_s - loop.time()))
-        decide = partial(_succeeded, now_ms=gateway.store.clock.now_ms())
-        ending.add(asyncio.create_task(gateway._tools.record.transition(job_id, decide)))
+        decide = partial(_succeeded, now_ms=gateway.parts.store.clock.now_ms())
+        ending.add(asyncio.create_task(gateway.parts.tools.record.transition(job_id, decide)))
     await asyncio.gather(*ending)
 
 
 async def _obey(gateway: Gateway, asked: Mapping[str, Any], waiting: list[str]) -> object:
     match asked:
         case {"endpoint": [owner, url]}:
-            return (await gateway.endpoints.create(owner=owner, url=url)).id
+            return (await gateway.parts.endpoints.create(owner=owner, url=url)).id
         case {"work": True}:
             await gateway.start_worker()
         case {"work": False}:

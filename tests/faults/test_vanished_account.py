@@ -20,7 +20,7 @@ from running_gateway import (
 )
 from serve_process import SERVE, ServeProcess, made_key
 
-from gateway.app import Gateway
+from gateway.app.gateway import Gateway
 from gateway.cli.verdicts import Mark, Verdict, check_database
 from gateway.clock import SystemClock
 from gateway.errors import SettingsError

@@ -53,15 +53,15 @@ class RecordingDialer:
         """Deliver webhooks by this directory and these sockets from now on."""
         gateway = running.gateway
         await gateway.stop_worker()
-        await gateway._sender.aclose()
-        gateway._sender = open_sender(
+        await gateway.parts.sender.aclose()
+        gateway.parts.sender = open_sender(
             gateway.settings.webhooks, lookup=self.lookup, socket_factory=self.make_socket
         )
         await gateway.start_worker()
 
     async def watch_providers(self, running: RunningGateway) -> None:
         """Ask providers by them; connections that are kept already are not used any more."""
-        transport = running.gateway._upstream
+        transport = running.gateway.parts.upstream
         assert isinstance(transport, GuardedTransport)
         await transport.aclose()
         transport._sessions.clear()

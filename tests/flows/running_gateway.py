@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from gateway.api.server import bind, build_server, url_of
-from gateway.app import Gateway
+from gateway.app.gateway import Gateway
 from gateway.clock import SystemClock
 from gateway.registry import Registry, load_adapters, load_emulations
 from gateway.service.keys import CreatedKey, Scope
@@ -120,7 +120,7 @@ class RunningGateway:
         simulator: SimulatorServer,
     ) -> None:
         self.gateway, self.url, self.client, self.key, self.simulator = gateway, url, client, key, simulator
-        self._news = gateway._wakeup.subscribe()
+        self._news = gateway.parts.wakeup.subscribe()
 
     async def accept(self, provider: str | None = None, *, key: str | None = None, **changes: Any) -> str:
         """Post a job that must be accepted; its id."""
@@ -198,7 +198,7 @@ class RunningGateway:
 
     async def sweep(self, times: int = 3) -> None:
         """Wait until the worker has looked for overdue jobs that often, beginning now."""
-        census = self.gateway._census
+        census = self.gateway.parts.census
         for _ in range(times):
             seen = asyncio.Event()
             original = census.waiting
@@ -214,7 +214,7 @@ class RunningGateway:
     @asynccontextmanager
     async def another_client(self, owner: str, *scopes: Scope) -> AsyncIterator[httpx.AsyncClient]:
         """A client with a key of somebody else."""
-        key = await self.gateway.keys.create(
+        key = await self.gateway.parts.keys.create(
             name=f"key of {owner}", owner=owner, scopes=scopes or [Scope.JOBS]
         )
         async with client_of(self.url, key.key) as client:
@@ -286,7 +286,7 @@ async def open_gateway(
     try:
         if works:
             await gateway.start_worker()
-        key = await gateway.keys.create(name="the tests", owner="tester", scopes=scopes)
+        key = await gateway.parts.keys.create(name="the tests", owner="tester", scopes=scopes)
         listener = known or bind("127.0.0.1", 0)
         server = build_server(gateway.asgi, loaded.server)
         server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]  # pytest's own

@@ -49,7 +49,7 @@ async def test_a_revoked_key_is_refused_within_ten_seconds(start_gateway: StartG
     clock = JumpClock()
     running = await start_gateway(clock=clock)
     assert (await running.client.get("/v1/jobs")).status_code == 200
-    assert await running.gateway.keys.revoke(running.key.id)
+    assert await running.gateway.parts.keys.revoke(running.key.id)
     clock.jump(10)
     refused = await running.client.get("/v1/jobs")
     assert (refused.status_code, refused.json()["type"]) == (401, "/problems/unauthenticated")

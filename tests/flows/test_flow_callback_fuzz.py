@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 from msgspec.structs import replace
 from recording_dialer import RecordingDialer
-from running_gateway import ADAPTERS, Document, JumpClock, RunningGateway, StartGateway, fault
+from running_gateway import ADAPTERS, REGISTRY, Document, JumpClock, RunningGateway, StartGateway, fault
 from sqlalchemy import Connection, select
 
 from gateway.registry import Registry
@@ -262,7 +262,7 @@ async def state_of(running: RunningGateway) -> dict[str, list[Any]]:
             if table not in NOT_OURS
         }
 
-    return await running.gateway.store.database.read(operation)
+    return await running.gateway.parts.store.database.read(operation)
 
 
 async def provoked(running: RunningGateway, proof: Proof | None) -> list[Call]:
@@ -277,11 +277,11 @@ async def provoked(running: RunningGateway, proof: Proof | None) -> list[Call]:
     await running.until(ended, lambda job: job["attempts"] and job["attempts"][0]["provider_ref"])
     await running.client.post(f"/v1/jobs/{ended}/cancel")
     jobs = [held, runs, await running.ended(ended)]
-    keys, clock = running.gateway._callbacks._keys, running.gateway.store.clock
+    keys, clock = running.gateway.parts.callbacks._keys, running.gateway.parts.store.clock
     calls = []
     for job in jobs:
         (attempt,) = job["attempts"]
-        callback = keys.callback_of(running.gateway._registry.adapters[PROVIDER], attempt["id"])
+        callback = keys.callback_of(REGISTRY.adapters[PROVIDER], attempt["id"])
         assert callback is not None
         body = json.dumps({"exec_id": attempt["provider_ref"] or "r-1", "status": "succeeded"}).encode()
         headers = signed(proof, callback.secret, clock.now_ms() // 1000, body)

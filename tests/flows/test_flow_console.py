@@ -40,7 +40,7 @@ CONSOLE = Path(__file__).parents[2] / "gateway" / "console"
 
 
 async def operator_key(running: RunningGateway, *scopes: Scope) -> CreatedKey:
-    return await running.gateway.keys.create(name="ops", owner="ops", scopes=scopes or [Scope.OPERATOR])
+    return await running.gateway.parts.keys.create(name="ops", owner="ops", scopes=scopes or [Scope.OPERATOR])
 
 
 def browser_of(running: RunningGateway) -> httpx.AsyncClient:
@@ -128,7 +128,7 @@ async def test_a_session_ends_with_its_key_at_once_and_by_itself_after_a_shift(
     async with browser_of(running) as browser:
         await browser.post("/console/login", data={"key": key.key})
         assert (await browser.get("/console")).status_code == 200
-        await running.gateway.keys.revoke(key.id)
+        await running.gateway.parts.keys.revoke(key.id)
         assert (await browser.get("/console")).status_code == 303
     async with logged_in(running) as browser:
         await running.sleep(clock, LIFE_S - 60)
@@ -299,7 +299,7 @@ async def test_what_may_cost_twice_is_asked_once_more(start_gateway: StartGatewa
 async def test_a_delivery_is_sent_again_and_an_endpoint_enabled(start_gateway: StartGateway) -> None:
     async with open_receiver() as receiver:
         running = await start_gateway(settings=OPEN)
-        endpoints = running.gateway.endpoints
+        endpoints = running.gateway.parts.endpoints
         endpoint = await endpoints.create(owner="tester", url=receiver.url())
         job_id = await running.accept("runway")
         await receiver.received(lambda all_: len(all_) == 1)
@@ -374,7 +374,7 @@ async def test_whatever_clients_providers_and_receivers_say_is_shown_as_text(
     ) as receiver:
         running = await start_gateway(settings=OPEN)
         async with running.another_client(HURT) as client, logged_in(running) as browser:
-            endpoint = await running.gateway.endpoints.create(
+            endpoint = await running.gateway.parts.endpoints.create(
                 owner=HURT, url=receiver.url() + "?x=%27<script>hurt()", description=HURT
             )
 
@@ -491,7 +491,7 @@ async def test_a_plan_of_another_version_costs_nobody_the_page(start_gateway: St
 
     async with logged_in(running) as browser:
         assert "not_requested" in (await browser.get(f"/console/jobs/{job_id}")).text
-        await running.gateway.store.database.write(change)
+        await running.gateway.parts.store.database.write(change)
         page = await browser.get(f"/console/jobs/{job_id}")
         assert (page.status_code, "another version" in page.text, "newer" in page.text) == (200, True, True)
 

@@ -310,7 +310,7 @@ async def test_receivers_that_never_answer_delay_nobody_else(start_gateway: Star
         for one in (*pits, *good):
             await made(running, one.url(), events=["job.cancelled"])
         # What is in hand stays there: that others go on must not rest on its being put back.
-        running.gateway._sender._queue_s = 3600.0
+        running.gateway.parts.sender._queue_s = 3600.0
         await running.gateway.stop_worker()
         jobs = [await running.accept(PROVIDER) for _ in range(20)]
         for job_id in jobs:

@@ -188,7 +188,7 @@ async def test_head_is_answered_at_once_and_other_methods_are_refused(running: R
 async def test_progress_is_told_between_events_without_an_id(start_gateway: StartGateway) -> None:
     running = await start_gateway()
     (job_id,) = await waiting_jobs(running, 1)
-    database = running.gateway.store.database
+    database = running.gateway.parts.store.database
     async with reading(running.client, job_id) as stream:
         await stream.until("job.accepted")
         for progress in (0.25, 0.5):
@@ -221,7 +221,7 @@ async def test_a_revoked_key_hears_no_more(start_gateway: StartGateway) -> None:
     (job_id,) = await waiting_jobs(running, 1)
     async with reading(running.client, job_id) as stream:
         await stream.until("job.accepted")
-        assert await running.gateway.keys.revoke(running.key.id)
+        assert await running.gateway.parts.keys.revoke(running.key.id)
         clock.jump(streams.HEARTBEAT_S)
         assert [one.comment for one in await stream.rest()] == ["the key is no longer good"]
 
@@ -230,10 +230,10 @@ async def test_a_revoked_key_hears_no_more_however_much_there_is_to_tell(start_g
     clock = JumpClock()
     running = await start_gateway(clock=clock)
     (job_id,) = await waiting_jobs(running, 1)
-    database = running.gateway.store.database
+    database = running.gateway.parts.store.database
     async with reading(running.client, job_id) as stream:
         await stream.until("job.accepted")
-        assert await running.gateway.keys.revoke(running.key.id)
+        assert await running.gateway.parts.keys.revoke(running.key.id)
         kinds: list[str] = []
         for number in range(1, 9):
             clock.jump(2.0)
@@ -297,7 +297,7 @@ async def test_a_client_that_goes_away_gives_its_place_back(start_gateway: Start
         await stream.until("job.accepted")
         await watchers(running, 1)
     await watchers(running, 0)
-    assert not running.gateway._watch._topics
+    assert not running.gateway.parts.watch._topics
 
 
 def many_events(connection: Connection, *, job_id: str, count: int) -> None:
@@ -318,7 +318,7 @@ async def test_a_client_that_does_not_read_is_dropped_with_all_that_was_kept_for
     await running.gateway.stop_worker()
     job_id = await running.accept(metadata={str(number): "x" * 500 for number in range(15)})
     # More than any kernel keeps for a connection.
-    await running.gateway.store.database.write(partial(many_events, job_id=job_id, count=2000))
+    await running.gateway.parts.store.database.write(partial(many_events, job_id=job_id, count=2000))
     async with connected(running.url) as connection:
         connection._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         transport: Any = connection._writer.transport
@@ -337,7 +337,7 @@ async def test_a_job_that_cannot_be_read_is_a_problem_at_first_and_the_end_of_a_
 ) -> None:
     running = await start_gateway()
     (job_id,) = await waiting_jobs(running, 1)
-    database = running.gateway.store.database
+    database = running.gateway.parts.store.database
 
     def newer(connection: Connection, at: int = 2) -> None:
         data = '{"state":{"status":"paused"}}'
@@ -380,7 +380,7 @@ async def test_two_hundred_streams_end_with_their_jobs(start_gateway: StartGatew
     running = await start_gateway()
     jobs = await waiting_jobs(running, 50)
     looks: list[int] = []
-    watch = running.gateway._watch
+    watch = running.gateway.parts.watch
     look = watch._look
 
     async def counting(job_ids: list[str]) -> None:
@@ -399,8 +399,8 @@ async def test_two_hundred_streams_end_with_their_jobs(start_gateway: StartGatew
                 for client in clients
             ]
             await watchers(running, 200)
-            record = running.gateway._tools.record
-            now_ms = running.gateway.store.clock.now_ms()
+            record = running.gateway.parts.tools.record
+            now_ms = running.gateway.parts.store.clock.now_ms()
             decide = partial(transitions.cancel_requested, now_ms=now_ms)
             await asyncio.gather(*(record.transition(job_id, decide) for job_id in jobs))
             told = await asyncio.gather(*(stream.rest() for stream in opened))
@@ -432,8 +432,8 @@ async def test_a_stream_at_one_replica_tells_what_another_does(
 async def test_a_database_that_is_away_for_a_while_ends_no_stream(start_gateway: StartGateway) -> None:
     running = await start_gateway()
     (job_id,) = await waiting_jobs(running, 1)
-    watch: Watch = running.gateway._watch
-    stories = running.gateway._stories
+    watch: Watch = running.gateway.parts.watch
+    stories = running.gateway.parts.stories
     async with reading(running.client, job_id) as stream:
         await stream.until("job.accepted")
         failed = asyncio.Event()

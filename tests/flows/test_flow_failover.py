@@ -89,7 +89,7 @@ async def test_a_plan_for_nobody_is_an_answer_and_such_a_job_is_refused(start_ga
 async def test_the_policy_is_the_jobs_else_the_keys_else_the_gateways(start_gateway: StartGateway) -> None:
     running = await start_gateway(settings={"ROUTING__POLICY": "fastest", "ROUTING__FAILOVER": "false"})
     await running.gateway.stop_worker()
-    key = await running.gateway.keys.create(
+    key = await running.gateway.parts.keys.create(
         name="thrifty", owner="thrifty", scopes=[Scope.JOBS], policy="cheapest"
     )
     async with client_of(running.url, key.key) as thrifty:

@@ -140,12 +140,12 @@ async def test_tests_of_endpoints_take_no_places_from_deliveries(start_gateway: 
         testing = [asyncio.create_task(running.client.post(f"{ENDPOINTS}/{one['id']}/test")) for one in pits]
 
         async def under_way() -> bool:
-            return len(running.gateway.pings._under_way) == len(pits)
+            return len(running.gateway.parts.pings._under_way) == len(pits)
 
         await running.when(under_way)
         judged(await running.client.post(path), 409, "test-under-way")
         assert (await victim.post(f"{ENDPOINTS}/{pits[0]['id']}/test")).status_code == 404
         await end_jobs(victim, 2)
         await good.received(2)
-        await running.gateway._ping_sender.aclose()  # or they would go on for as long as a try may
+        await running.gateway.parts.ping_sender.aclose()  # or they would go on for as long as a try may
         assert {(await test).json()["delivered"] for test in testing} == {False}

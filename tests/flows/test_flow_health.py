@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from running_gateway import ADAPTERS, PROVIDERS, REGISTRY, StartGateway, environment
 
-from gateway.app import Gateway
+from gateway.app.gateway import Gateway
 from gateway.settings import load
 
 

@@ -418,7 +418,7 @@ async def test_a_mistake_of_ours_tells_nothing_of_the_inside(
     async def broken(*_: object) -> None:
         raise RuntimeError("the secret inside")
 
-    with replaced(running.gateway._jobs, "page", broken):
+    with replaced(running.gateway.parts.jobs, "page", broken):
         reply = await running.client.get("/v1/jobs", headers={"X-Request-Id": "broken-1"})
     problem = judged(reply, 500, "internal")
     assert problem["instance"] == "broken-1"

@@ -34,7 +34,7 @@ TWENTY_S = 20
 async def limited_key(
     running: RunningGateway, owner: str = "limited", *, rate: str | None = None, **limits: int
 ) -> CreatedKey:
-    return await running.gateway.keys.create(
+    return await running.gateway.parts.keys.create(
         name=owner,
         owner=owner,
         scopes=[Scope.JOBS, Scope.METRICS],

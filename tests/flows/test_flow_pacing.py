@@ -25,7 +25,7 @@ async def one_step(running: RunningGateway, clock: JumpClock) -> None:
         ).scalar_one()
 
     async def nothing_due() -> bool:
-        return not await running.gateway.store.database.read(count_due)
+        return not await running.gateway.parts.store.database.read(count_due)
 
     await running.when(nothing_due)
 
@@ -45,7 +45,7 @@ async def polls_of(running: RunningGateway, clock: JumpClock) -> int:
 async def test_a_gateway_that_knows_how_long_runs_last_asks_less_often(start_gateway: StartGateway) -> None:
     clock = JumpClock()
     running = await start_gateway(clock=clock, simulator={"clock": clock, "run_s": RUN_S}, settings=SETTINGS)
-    times = running.gateway.run_times
+    times = running.gateway.parts.run_times
     before = await polls_of(running, clock)
     await times.renew()
     median_s = times.median_s("eachlabs", "act-two")
@@ -59,4 +59,4 @@ async def test_a_gateway_that_stops_keeps_what_it_learned(start_gateway: StartGa
     for job_id in [await running.accept("eachlabs") for _ in range(JOBS)]:
         await running.ended(job_id)
     await running.gateway.stop_worker()
-    assert running.gateway.run_times.median_s("eachlabs", "act-two") is not None
+    assert running.gateway.parts.run_times.median_s("eachlabs", "act-two") is not None

@@ -29,7 +29,7 @@ EACHLABS = ("eachlabs", "default")
 
 async def started(running: RunningGateway) -> list[str]:
     """The jobs that were submitted, of all owners, in the order of their starts."""
-    attempts = await running.gateway.store.database.read(lambda store: rows_of(store, tables.attempts))
+    attempts = await running.gateway.parts.store.database.read(lambda store: rows_of(store, tables.attempts))
     ordered = sorted((int(str(one["started_at_ms"])), str(one["id"]), str(one["job_id"])) for one in attempts)
     return [job_id for _, _, job_id in ordered]
 
@@ -88,7 +88,7 @@ async def test_a_process_that_carries_out_nothing_plans_by_what_others_found_out
             open_gateway(tmp_path, simulator, database=database, settings=LONG, works=False) as serving,
             open_gateway(tmp_path, simulator, database=database, settings=LONG) as working,
         ):
-            await working.gateway._healths.note(EACHLABS, Operation.SUBMIT, Outcome.UNFUNDED)
+            await working.gateway.parts.healths.note(EACHLABS, Operation.SUBMIT, Outcome.UNFUNDED)
 
             async def told() -> bool:
                 job_id = await serving.accept()

@@ -12,7 +12,7 @@ from gateway.storage.tables import jobs
 
 async def spoilt(running: RunningGateway, job_id: str, state: str) -> None:
     change = update(jobs).where(jobs.c.id == job_id).values(state=state)
-    await running.gateway.store.database.write(lambda connection: connection.execute(change).rowcount)
+    await running.gateway.parts.store.database.write(lambda connection: connection.execute(change).rowcount)
 
 
 async def test_it_alone_is_refused_and_comes_back_with_who_can_read_it(
@@ -21,7 +21,7 @@ async def test_it_alone_is_refused_and_comes_back_with_who_can_read_it(
     client = running.client
     ids = [(await client.post("/v1/jobs", json=asked())).json()["id"] for _ in range(3)]
     broken = ids[1]
-    (before,) = await running.gateway.store.database.read(
+    (before,) = await running.gateway.parts.store.database.read(
         lambda connection: list(connection.execute(jobs.select().where(jobs.c.id == broken)))
     )
     await spoilt(running, broken, '{"status":"paused"}')

@@ -30,7 +30,7 @@ async def post(running: RunningGateway, prefer: str, **headers: str) -> httpx.Re
 
 async def waiting(running: RunningGateway, count: int = 1) -> None:
     """Wait until that many requests are kept for their jobs, which are stored by then."""
-    watch = running.gateway._watch
+    watch = running.gateway.parts.watch
 
     async def as_many() -> bool:
         return len(watch._watchers) == count == sum(one.topic is not None for one in watch._watchers)
@@ -175,7 +175,7 @@ async def test_a_database_that_goes_away_meanwhile_makes_no_error_of_an_accepted
     async def away(_job_ids: list[str]) -> Any:
         raise StorageUnavailable("away")
 
-    with replaced(running.gateway._jobs._shown, "_run", away):
+    with replaced(running.gateway.parts.jobs._shown, "_run", away):
         assert (await running.client.post(f"/v1/jobs/{job_id}/cancel")).status_code == 200
         reply = await asking
     assert (reply.status_code, reply.json()["id"], reply.json()["status"]) == (202, job_id, "queued")

@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Struct
 
 from gateway.api.server import build_server
-from gateway.app import Gateway
+from gateway.app.gateway import Gateway
 from gateway.cli.built_in import simulated
 from gateway.cli.client import GatewayClient, open_http
 from gateway.cli.demo.inputs import DemoInputs
@@ -69,7 +69,7 @@ async def open_stage(folder: Path, inputs: DemoInputs) -> AsyncGenerator[Stage]:
             raise SettingsError("no adapter with an emulation is installed, so there is nothing to show")
         gateway = Gateway(settings, registry)
         stack.push_async_callback(gateway.close)
-        made = await gateway.keys.create(name=OWNER, owner=OWNER, scopes=[Scope.JOBS])
+        made = await gateway.parts.keys.create(name=OWNER, owner=OWNER, scopes=[Scope.JOBS])
         receiver.secret = made.webhook_secret or ""
         await gateway.start_worker()
         serving = await start(build_server(gateway.asgi, settings.server).config, claim_port(HOST, 0))

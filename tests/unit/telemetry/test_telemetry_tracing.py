@@ -9,7 +9,7 @@ from threading import Thread
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from gateway.app import tracing_of
+from gateway.app.from_settings import tracing_of
 from gateway.errors import SettingsError
 from gateway.settings.model import Settings, Tracing
 from gateway.telemetry.otel import OtelTracing
