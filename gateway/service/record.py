@@ -20,29 +20,23 @@ from sqlalchemy import Connection
 from gateway.clock import Clock
 from gateway.crash_points import Point, reach
 from gateway.errors import GatewayError, LeaseLost, OutcomeUnknown, StorageUnavailable
-from gateway.ids import DELIVERY, MESSAGE, Ids
+from gateway.ids import Ids
 from gateway.jobs import history, spend
 from gateway.jobs.job import Attempt, Job
 from gateway.jobs.spend import Money
 from gateway.jobs.transitions import Event, Step, TaskKind
-from gateway.jobs.view import JobView, instant, view
+from gateway.service.messages import freeze
 from gateway.service.quotas import check_budget
 from gateway.storage import attempts as attempt_rows
-from gateway.storage import deliveries as delivery_rows
-from gateway.storage import endpoints as endpoint_rows
 from gateway.storage import events as event_rows
 from gateway.storage import exchanges as exchange_rows
 from gateway.storage import jobs as job_rows
 from gateway.storage import queue as queue_rows
 from gateway.storage import spend as spend_rows
 from gateway.storage import tasks as task_rows
-from gateway.storage.deliveries import OF_ENDPOINT, Delivery
-from gateway.storage.endpoints import Endpoint
 from gateway.storage.engine import Database
 from gateway.storage.exchanges import Exchange
-from gateway.storage.tasks import Claim, Due, NewDelivery
-from gateway.webhooks.events import KNOWN
-from gateway.webhooks.lanes import lane_of
+from gateway.storage.tasks import Claim, Due
 
 PAUSES_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 """Between looks for a transition that may stand, while the server comes back."""
@@ -84,16 +78,6 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
 Weigh = Callable[[Connection, Job, tuple[Attempt, ...]], Verdict]
 """Decides by more of the store than the job itself, in the transaction that carries the verdict out."""
-
-
-class JobEvent(Struct, frozen=True, kw_only=True):
-    """The body of a webhook (Standard Webhooks 1.0.0, payload structure)."""
-
-    type: str
-    timestamp: str
-    sequence: int
-    """The event's number within its job: a receiver may see events out of order."""
-    data: JobView
 
 
 class Listener(Protocol):
@@ -319,7 +303,14 @@ class Record:
             spent=spent,
         )
         self._follow_up(connection, recorded, step)
-        self._freeze(connection, recorded, now_ms)
+        freeze(
+            connection,
+            after,
+            attempts,
+            [(number, event.type) for number, event in enumerate(step.events, start=before.sequence + 1)],
+            ids=self._ids,
+            now_ms=now_ms,
+        )
         if also is not None:
             also(connection)
         if buys and spend.total(booking) > (after.estimated_micro_usd or 0):
@@ -342,66 +333,6 @@ class Record:
                 queue_rows.enter_first(connection, queue_rows.entry_of(after, task.due_at_ms))
             else:
                 task_rows.insert_many(connection, [(task.kind, after.id, task.due_at_ms)])
-
-    def _freeze(self, connection: Connection, recorded: Recorded, now_ms: int) -> None:
-        """Write the exact bytes that will be sent, so that every try sends the same."""
-        told = [
-            (recorded.before.sequence + offset, event.type)
-            for offset, event in enumerate(recorded.events, start=1)
-            if event.type in KNOWN
-        ]
-        if not told:
-            return
-        after = recorded.after
-        webhook = after.request.webhook
-        endpoints = endpoint_rows.load_of(connection, after.owner)
-        shown: JobView | None = None
-        frozen: list[Delivery] = []
-        for sequence, kind in told:
-            own = webhook is not None and kind in webhook.events
-            wanting = [endpoint for endpoint in endpoints if endpoint.wants(kind)]
-            if not own and not wanting:
-                continue
-            shown = shown or view(after, recorded.attempts)
-            event = JobEvent(type=kind, timestamp=instant(now_ms), sequence=sequence, data=shown)
-            first = Delivery(
-                id=self._ids.new(DELIVERY),
-                job_id=after.id,
-                owner=after.owner,
-                sequence=sequence,
-                # One for all receivers: who hears of an event in two ways can tell that it is the same.
-                message_id=self._ids.new(MESSAGE),
-                type=kind,
-                url="" if webhook is None else webhook.url,
-                sealed_secret=after.sealed_webhook_secret,
-                body=msgspec.json.encode(event),
-                created_at_ms=now_ms,
-                traceparent=after.traceparent,
-            )
-            frozen += [first] if own else []
-            frozen += [self._to_endpoint(first, endpoint) for endpoint in wanting]
-        if not frozen:
-            return
-        delivery_rows.insert_many(connection, frozen)
-        due = [
-            NewDelivery(subject=one.id, lane=one.endpoint_id or lane_of(one.url, one.owner), due_at_ms=now_ms)
-            for one in frozen
-            if one.state == "pending"
-        ]
-        if due:
-            task_rows.insert_deliveries(connection, due)
-
-    def _to_endpoint(self, delivery: Delivery, endpoint: Endpoint) -> Delivery:
-        """Tell an endpoint the same; for one that is disabled it is given up, until somebody recovers it."""
-        return replace(
-            delivery,
-            id=self._ids.new(DELIVERY),
-            url=endpoint.url,
-            sealed_secret=OF_ENDPOINT,
-            endpoint_id=endpoint.id,
-            state="pending" if endpoint.enabled else "given_up",
-            finished_at_ms=None if endpoint.enabled else delivery.created_at_ms,
-        )
 
 
 class _Once:

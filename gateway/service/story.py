@@ -15,7 +15,7 @@ from gateway.errors import Unreadable
 from gateway.jobs.history import Changes, Replay
 from gateway.jobs.view import JobView, compose, instant
 from gateway.service.jobs import not_found
-from gateway.service.record import JobEvent
+from gateway.service.messages import JobEvent
 from gateway.storage.batching import Batched
 from gateway.storage.engine import Database
 from gateway.storage.events import EventRow

@@ -19,7 +19,7 @@ from gateway.api.openapi.problem_schema import PROBLEM_SCHEMA
 from gateway.api.openapi.providers import PROVIDERS
 from gateway.api.openapi.usage import USAGE
 from gateway.api.streams import ProgressEvent
-from gateway.service.record import JobEvent
+from gateway.service.messages import JobEvent
 
 OPERATIONS: tuple[Operation, ...] = (
     *JOBS,
