@@ -39,6 +39,8 @@ _log = get_logger("gateway.storage")
 
 RESERVE_EVERY_S = 5.0
 """Between two tries to make a reserve that is missing."""
+LOOK_AGAIN_S = 1.0
+"""After a write that the file refused: its cause may pass, and readiness needs no traffic to be true."""
 BATCH_LIMIT = 64
 READERS = 2
 BUSY_TIMEOUT_MS = 5000
@@ -231,6 +233,8 @@ class SQLiteDatabase:
                     self._commit(connection, batch)
                     batch = []  # they are answered
                     self._checkpoint(connection)
+                elif self.trouble is not None and connection is not None and not stop:
+                    self._run(connection, [], look=True)
             except BaseException as error:  # noqa: BLE001  (were this thread to end, everybody would wait for ever)
                 self._stumble(batch, error)
                 _drop(connection)
@@ -263,6 +267,8 @@ class SQLiteDatabase:
     def _gather(self, batch: list[_Job]) -> bool:
         """Wait for work, and add all that is there; True when no more will come."""
         wait_s = None if self._reserve.held else RESERVE_EVERY_S  # then it is tried for again
+        if self.trouble is not None:
+            wait_s = LOOK_AGAIN_S
         with contextlib.suppress(queue.Empty):
             while len(batch) < BATCH_LIMIT:
                 job = self._queue.get(block=not batch, timeout=wait_s)
@@ -293,9 +299,15 @@ class SQLiteDatabase:
                 job.fail(StorageUnavailable(DISK_FULL))
         return [job for job in batch if job.vital]
 
-    def _run(self, connection: Connection, batch: list[_Job]) -> bool:
-        """Carry out a batch in one transaction; True when the disk is full, and nothing of it was stored."""
-        if not batch:
+    def _run(self, connection: Connection, batch: list[_Job], *, look: bool = False) -> bool:
+        """Carry out a batch in one transaction; True when the disk is full, and nothing of it was stored.
+
+        Args:
+            connection: the writer's.
+            batch: may be empty.
+            look: begin and commit even so, to see whether the file takes writes again.
+        """
+        if not batch and not look:
             return False
         try:
             with connection.begin():

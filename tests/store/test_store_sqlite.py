@@ -174,6 +174,23 @@ async def test_a_locked_file_is_not_available_and_then_is_again(file: Path) -> N
         assert await database.read(names) == ["a"]
 
 
+async def test_a_lock_that_is_gone_is_noticed_without_a_write(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_module, "LOOK_AGAIN_S", 0.02)
+    async with asyncio.timeout(20), opened(file) as database:
+        with closing(sqlite3.connect(file, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            with pytest.raises(StorageUnavailable, match="locked"):
+                await database.write(put("a"))
+            await asyncio.sleep(0.1)
+            assert "locked" in str(database.trouble)
+            other.execute("ROLLBACK")
+        while database.trouble is not None:  # noqa: ASYNC110 - the writer's thread notices
+            await asyncio.sleep(0.01)
+        assert await database.read(names) == []
+
+
 async def test_a_lock_that_ends_in_time_is_waited_for(file: Path) -> None:
     async with opened(file, busy_timeout_ms=5000) as database:
         with closing(sqlite3.connect(file, isolation_level=None)) as other:
