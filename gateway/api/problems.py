@@ -226,6 +226,12 @@ PROBLEMS: dict[str, ProblemType] = {
         "deleted. `POST /v1/webhook-endpoints/{id}/test` shows whether it works; after `enable` send the "
         "request again.",
     ),
+    "rotated-too-often": ProblemType(
+        409,
+        "Three earlier secrets of this webhook endpoint are in use",
+        "Each earlier secret signs for 24 hours beside the newest, so that a receiver has time to change it, "
+        "and messages bear four signatures at most. Rotate again when the oldest has ended.",
+    ),
     "test-under-way": ProblemType(
         409,
         "This webhook endpoint is being tested",

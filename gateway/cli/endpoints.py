@@ -18,7 +18,7 @@ from gateway.app.from_settings import receiver_policy
 from gateway.cli.chosen_database import existing_settings
 from gateway.cli.configured import settings_options, with_store
 from gateway.cli.exits import Failed
-from gateway.cli.screen import open_console
+from gateway.cli.screen import open_console, printable
 from gateway.ids import Ids
 from gateway.service.endpoints import Endpoints, EndpointView, EndpointWithSecret
 from gateway.service.pings import Pings, open_ping_sender
@@ -137,7 +137,8 @@ def test(endpoint_id: str, database: str | None, config: Path | None) -> None:
         if sent.outcome is Outcome.BLOCKED:
             told += ", by the settings of this command; a gateway goes by those it was started with"
         if not sent.delivered:
-            raise Failed(f"{told}: {sent.detail}" if sent.detail else told)
+            # What a receiver answers may hold what steers a terminal.
+            raise Failed(f"{told}: {printable(sent.detail)}" if sent.detail else told)
         return told
 
     click.echo(with_store(settings, ping))
@@ -243,7 +244,17 @@ def _show_secret(made: EndpointWithSecret) -> None:
 
 def _print_table(found: Sequence[EndpointView]) -> None:
     names = Column("ID", no_wrap=True, min_width=max(len(one.id) for one in found))
-    table = Table(names, "Owner", "URL", "Events", "Signing", "State", "Failing since", box=box.SIMPLE_HEAD)
+    # What is cut off cannot be copied.
+    table = Table(
+        names,
+        "Owner",
+        Column("URL", overflow="fold"),
+        "Events",
+        "Signing",
+        "State",
+        "Failing since",
+        box=box.SIMPLE_HEAD,
+    )
     for one in found:
         state = one.state if one.disabled_reason is None else f"{one.state}: {one.disabled_reason}"
         since = (one.failing_since or "")[:16].replace("T", " ")

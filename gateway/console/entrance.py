@@ -24,7 +24,8 @@ from gateway.settings.rates import Rate
 PATH: Final = "/console"
 COOKIE: Final = "motion_gateway_console"
 TRIES: Final = Rate(10, 60)
-"""Log-ins from one address: a key has 256 random bits, so that this only spares the database and the log."""
+"""Log-ins from one address with keys that are not good: a key has 256 random bits, so that this only spares
+the log. A good one is let in whatever was tried before it: behind a proxy everybody has one address."""
 POLICY: Final = "log-ins"
 TOO_MANY: Final = "So many log-ins were tried from there that no more are looked at just now. Wait a minute."
 TOKEN: Final = "token"  # noqa: S105  (a field's name)
@@ -55,7 +56,7 @@ class Entrance:
         keys: knows them.
         door: counts their requests as the API's.
         sessions: signs what their browsers bear.
-        tries: counts log-ins.
+        tries: counts log-ins that failed.
         required: whether a key is asked for at all.
         server: where this gateway is reached, and how long a form may take to come.
     """
@@ -119,21 +120,22 @@ class Entrance:
                 scope, or the form is not ours; `quota-exceeded`, too many tries.
         """
         self._check_origin(request)
-        client = request.scope["client"]
-        self._tries.take("", "" if client is None else client[0])
         fields = await take_form(request, timeout_s=self._server.body_timeout_s)
         key = fields.get("key", "").strip()
         usable = key.isascii() and 0 < len(key) <= MAX_KEY_BYTES
         principal = await self._keys.authenticate(key) if usable else None
         if principal is None:
+            client = request.scope["client"]
+            self._tries.take("", "" if client is None else client[0])
             raise Refusal("unauthenticated", "This key is not good here.")
         _check_scope(principal)
         await self._door.count(request, principal)
         cookie = self._cookie(request, self._sessions.begin(principal.key_id), life_s=LIFE_S)
         return cookie, fields.get("to", "")
 
-    def forget(self, request: AnyRequest) -> str:
-        """Return the cookie that ends a session in its browser."""
+    def forget(self, request: AnyRequest, session: Session) -> str:
+        """End a session; returns the cookie that ends it in its browser."""
+        self._sessions.end(session)
         return self._cookie(request, "", life_s=0)
 
     @property

@@ -14,8 +14,9 @@ _HOST: Final = re.compile(r"(?:\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::[0-9]
 def is_ours(*, origin: str | None, site: str | None, host: str | None, public_url: str | None) -> bool:
     """Whether what changes something was sent by a page of this gateway.
 
-    Each of the two headers that only a browser sets is held to when it is there, and one must be: over plain
-    http browsers send no Sec-Fetch-Site but to loopback, and old ones never do.
+    Sec-Fetch-Site is the browser's own judgement, made of the address that it sees: a proxy in front of us
+    may well have put another Host in the place of that. Over plain http browsers send none but to loopback,
+    and old ones never do; then Origin must name us.
 
     Args:
         origin: the header Origin; `null` is what another site's page can make of it.
@@ -23,10 +24,8 @@ def is_ours(*, origin: str | None, site: str | None, host: str | None, public_ur
         host: the header Host.
         public_url: where the settings say that this gateway is reached.
     """
-    if origin is None:
-        return site == "same-origin"
-    if site not in {None, "same-origin"}:
-        return False
+    if site is not None or origin is None:
+        return site == "same-origin" and origin != "null"
     scheme, _, asked = origin.lower().partition("://")
     # By host and port alone: whether TLS ends in front of us is not told.
     ours = {(host or "").lower(), urlsplit((public_url or "").lower()).netloc} - {""}

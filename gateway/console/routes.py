@@ -102,8 +102,8 @@ def _doors(desk: ConsoleDesk) -> list[BaseRouteHandler]:
 
     @post("/logout", status_code=200)
     async def log_out(request: AnyRequest) -> Reply:
-        await entrance.admit_form(request)
-        return redirect(LOG_IN, cookie=entrance.forget(request)).reply()
+        visitor, _ = await entrance.admit_form(request)
+        return redirect(LOG_IN, cookie=entrance.forget(request, visitor.session)).reply()
 
     return [ask, log_in, log_out]
 

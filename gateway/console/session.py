@@ -1,6 +1,8 @@
 """What a browser bears instead of a key: whose session it is and until when, signed. The key is not in it.
 
 Nothing is stored: a session is as good as the key it was begun with, which is looked up at each request.
+Whoever logs out is out of the process that hears it, and in the browser; a copy of the cookie is good
+elsewhere until its time is over, or the key is revoked.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ LIFE_S: Final = 8 * 3600
 """A shift; then the key is asked for again."""
 _FORM: Final = re.compile(r"([0-9a-z_]{1,64})\.([0-9]{1,15})\.([0-9a-f]{32})\.([0-9a-f]{64})")
 _NONCE_BYTES: Final = 16
+MOST_ENDED: Final = 10_000
+"""Log-outs remembered, each for as long as its session would last."""
 
 
 class Session(Struct, frozen=True):
@@ -50,6 +54,8 @@ class Sessions:
         self._key = hashlib.sha256(b"console sessions\0" + secret.encode()).digest()
         self._clock = clock
         self._random_bytes = random_bytes
+        self._ended: dict[str, int] = {}
+        """When each would have been over, by its nonce, in the order in which they were ended."""
 
     def begin(self, key_id: str) -> str:
         """Return the text of a new session of a key, for a cookie."""
@@ -63,7 +69,17 @@ class Sessions:
             return None
         session = Session(found[1], int(found[2]), found[3])
         ours = hmac.compare_digest(self._written(session).encode(), text.encode())
-        return session if ours and self._clock.now_ms() < session.until_ms else None
+        over = self._clock.now_ms() >= session.until_ms or session.nonce in self._ended
+        return session if ours and not over else None
+
+    def end(self, session: Session) -> None:
+        """Take a session for over from now on."""
+        now_ms = self._clock.now_ms()
+        self._ended[session.nonce] = session.until_ms
+        for nonce in [nonce for nonce, until_ms in self._ended.items() if until_ms <= now_ms]:
+            del self._ended[nonce]
+        while len(self._ended) > MOST_ENDED:
+            del self._ended[next(iter(self._ended))]
 
     def token(self, session: Session) -> str:
         """Return what each form of a session's pages bears, and which no other site can read or guess."""

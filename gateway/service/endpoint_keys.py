@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from gateway.errors import Refusal
+from gateway.jobs.view import instant
 from gateway.storage.endpoints import Endpoint
 from gateway.storage.sealing import Sealer
 from gateway.webhooks.keys import decode_key
@@ -26,9 +28,18 @@ def sealed_before(endpoint: Endpoint, sealer: Sealer, *, at_ms: int, until_ms: i
 
     One that was replaced before ends when it was to end. Whoever rotates again at once, since an answer was
     lost, does not cut off the secret that the receiver has.
+
+    Raises:
+        Refusal: `rotated-too-often`; one that the receiver may have would have to be left out.
     """
     current = sealer.open(endpoint.sealed_secret, bound_to=endpoint.id)
-    kept = [(until_ms, current), *_old(endpoint, sealer, at_ms=at_ms)][:MOST_OLD]
+    old = _old(endpoint, sealer, at_ms=at_ms)
+    if len(old) >= MOST_OLD:
+        ends = instant(min(until for until, _ in old))
+        raise Refusal(
+            "rotated-too-often", f"{len(old)} earlier secrets sign beside it; the oldest until {ends}"
+        )
+    kept = [(until_ms, current), *old]
     return sealer.seal("\n".join(f"{until} {text}" for until, text in kept), bound_to=endpoint.id)
 
 

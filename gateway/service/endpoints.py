@@ -232,7 +232,7 @@ class Endpoints:
         """Give an endpoint another secret; the one it has signs beside it for 24 hours.
 
         Raises:
-            Refusal: `not-found`.
+            Refusal: `not-found`; `rotated-too-often`, three earlier ones sign beside it still.
         """
         held = await self.load(endpoint_id, owner=owner)
         made = make_key(held.signing, self._random_bytes)

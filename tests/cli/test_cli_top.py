@@ -55,6 +55,20 @@ async def test_one_picture_shows_jobs_accounts_spend_and_what_is_held(
     assert "\x1b" not in shown.stdout
 
 
+async def test_what_a_process_without_a_worker_does_not_know_is_shown_as_unknown(
+    start_gateway: StartGateway, tmp_path: Path
+) -> None:
+    running = await start_gateway(works=False)
+    await running.accept("runway")
+    shown = await top(tmp_path, "--once", **await operators(running))
+    assert shown.returncode == 0, shown.stderr
+    words = " ".join(shown.stdout.split())
+    assert "queued ? running ? held ?" in words
+    assert "waiting ?, the oldest ?" in words
+    assert "which this process does not look at" in words
+    assert "runway/default" in words
+
+
 async def test_without_the_scope_it_says_what_is_wanted(start_gateway: StartGateway, tmp_path: Path) -> None:
     running = await start_gateway()
     refused = await top(tmp_path, **await operators(running, Scope.JOBS))
@@ -122,6 +136,18 @@ async def test_at_a_terminal_it_goes_on_until_it_is_interrupted(
         terminal.process.send_signal(signal.SIGINT)
         await asyncio.to_thread(terminal.until, lambda seen: "\x1b[?1049l" in seen)
         assert await asyncio.to_thread(terminal.process.wait, PATIENCE_S) == 0
+
+
+async def test_one_that_is_asked_too_often_says_so_and_the_last_picture_stays(
+    start_gateway: StartGateway, at_terminal: Callable[[dict[str, str]], Terminal]
+) -> None:
+    running = await start_gateway(settings={"LIMITS__RATE": "5/m"})
+    terminal = at_terminal(await operators(running))
+    async with asyncio.timeout(PATIENCE_S):
+        seen = await asyncio.to_thread(terminal.until, lambda seen: "nothing newer" in seen)
+        assert "429" in seen
+        await asyncio.to_thread(terminal.until, lambda seen: seen.count("nothing newer") > 1)
+        assert terminal.process.poll() is None
 
 
 async def test_a_gateway_that_goes_away_is_said_and_the_last_picture_stays(

@@ -322,12 +322,15 @@ async def test_secrets_are_stored_sealed_and_shown_once(stage: Stage) -> None:
         assert secret.removeprefix("whsec_") not in everywhere
 
 
-async def test_old_secrets_sign_for_a_day_however_often_it_is_rotated(stage: Stage) -> None:
+async def test_old_secrets_sign_for_a_day_and_one_that_would_end_sooner_is_not_replaced(stage: Stage) -> None:
     made = await stage.endpoints.create(owner="alice", url=URL)
     secrets = [made.secret]
-    for _ in range(4):
+    for _ in range(3):
         stage.clock.advance(3600)
         secrets.append((await stage.endpoints.rotate(made.id, owner="alice")).secret)
+    with pytest.raises(Refusal) as caught:  # or the first would not sign any more
+        await stage.endpoints.rotate(made.id, owner="alice")
+    assert caught.value.slug == "rotated-too-often"
     counts = []
     for hours in (0, 21, 22, 23, 24):
         at_ms = stage.clock.now_ms() + hours * 3_600_000
@@ -335,6 +338,8 @@ async def test_old_secrets_sign_for_a_day_however_often_it_is_rotated(stage: Sta
         counts.append(len(keys))
         assert keys[0] == decode_key(secrets[-1] or "")
     assert counts == [4, 4, 3, 2, 1]
+    stage.clock.advance(22 * 3600)  # the first has ended
+    await stage.endpoints.rotate(made.id, owner="alice")
 
 
 async def test_the_log_of_deliveries_comes_in_pages_newest_first(stage: Stage) -> None:

@@ -61,7 +61,7 @@ ENDPOINTS = (
         id="rotateEndpoint",
         summary="Give it another secret, shown this once; the old one signs beside it for 24 hours.",
         answers=EndpointWithSecret,
-        refusals=("not-found",),
+        refusals=("not-found", "rotated-too-often"),
     ),
     Operation(
         method="post",

@@ -32,7 +32,7 @@ _COLORS: Final = {
 _REASONS: Final = {
     Verdict.UNSIGNED: "a header is missing, doubled or malformed",
     Verdict.STALE: "its time is more than 5 minutes from ours",
-    Verdict.FORGED: "no signature fits this secret",
+    Verdict.FORGED: "no signature fits this secret; jobs' own webhooks are signed with the owner's",
     Verdict.UNVERIFIED: "no secret was given",
     Verdict.UNREAD: "its body was too large, too slow or broken off",
 }

@@ -14,8 +14,6 @@ from gateway.cli.client import (
     DEFAULT_URL,
     URL_VARIABLE,
     GatewayClient,
-    NoAnswer,
-    NobodyHome,
     open_client,
 )
 from gateway.cli.exits import Failed
@@ -64,7 +62,7 @@ async def _live(every_s: float) -> None:
                 trouble = None
                 try:
                     seen = await _look(client)
-                except (NobodyHome, NoAnswer) as error:  # it restarts, perhaps
+                except Failed as error:  # it restarts, perhaps, or is asked too often
                     trouble = error.message
                 live.update(draw(seen, trouble=trouble), refresh=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -12,25 +13,34 @@ PREFIX: Final = "motion_gateway_"
 
 
 class Figures(Struct, frozen=True, kw_only=True):
-    """Of the whole store, as the process that answered saw it last; what has ended, since it started."""
+    """Of the whole store, as the process that answered saw it last; what has ended, since it started.
+
+    None is what that process does not know: one that carries out nothing does not look at the store, and
+    the others have not looked yet when they have just started.
+    """
 
     version: str
-    unfinished: Mapping[str, int]
+    unfinished: Mapping[str, int | None]
     """By status."""
-    held: int
-    ended: Mapping[str, int]
+    held: int | None
+    ended: Mapping[str, int | None]
     """By status."""
-    unknown: int
+    unknown: int | None
     """Submissions whose outcome was unknown."""
     calls: Mapping[str, tuple[int, int]]
     """By provider: calls made, and those of them that failed."""
     shut: frozenset[tuple[str, str, str]]
     """Breakers that are open: provider, account, operation."""
-    backlog: int
-    oldest_s: float
+    backlog: int | None
+    oldest_s: float | None
     """Of the deliveries that wait."""
-    endpoints: Mapping[str, int]
+    endpoints: Mapping[str, int | None]
     """By state."""
+
+    @property
+    def none_unless_known(self) -> int | None:
+        """What a figure of the store is that was not exported: 0, or unknown with all of them."""
+        return None if self.held is None else 0
 
 
 WELL: Final = frozenset({"made", "withheld", "seen", "done"})
@@ -61,20 +71,30 @@ def read_figures(text: str) -> Figures:
             if value
         ),
         backlog=_sum(found.get("webhook_backlog", [])),
-        oldest_s=max((value for _, value in found.get("webhook_oldest_seconds", [])), default=0.0),
+        oldest_s=_known(max((value for _, value in found.get("webhook_oldest_seconds", [])), default=0.0)),
         endpoints=_by("state", found.get("webhook_endpoints", [])),
     )
 
 
-def _by(label: str, samples: list[tuple[dict[str, str], float]]) -> dict[str, int]:
-    found: dict[str, int] = {}
+def _by(label: str, samples: list[tuple[dict[str, str], float]]) -> dict[str, int | None]:
+    found: dict[str, float] = {}
     for labels, value in samples:
-        found[labels[label]] = found.get(labels[label], 0) + round(value)
-    return found
+        found[labels[label]] = found.get(labels[label], 0.0) + value
+    return {name: _count(value) for name, value in found.items()}
 
 
-def _sum(samples: list[tuple[dict[str, str], float]]) -> int:
-    return round(sum(value for _, value in samples))
+def _sum(samples: list[tuple[dict[str, str], float]]) -> int | None:
+    return _count(sum(value for _, value in samples))
+
+
+def _count(value: float) -> int | None:
+    known = _known(value)
+    return None if known is None else round(known)
+
+
+def _known(value: float) -> float | None:
+    """Read NaN, which is how a figure of the store is exported that is not known."""
+    return None if math.isnan(value) else value
 
 
 def _calls(samples: list[tuple[dict[str, str], float]]) -> dict[str, tuple[int, int]]:

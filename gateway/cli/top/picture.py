@@ -44,6 +44,9 @@ def draw(seen: Seen, *, trouble: str | None = None) -> RenderableType:
         ("Motion Gateway ", "bold"), printable(seen.figures.version), f"  {seen.url}  {seen.at}"
     )
     parts: list[RenderableType] = [head]
+    if seen.figures.none_unless_known is None:
+        asked = "? is of the store, which this process does not look at; one that carries out jobs knows"
+        parts.append(Text(asked, style="dim"))
     if trouble is not None:
         parts.append(Text(f"nothing newer: {printable(trouble)}", style="bold red"))
     parts += [_summary(seen), _accounts(seen), _jobs(seen.jobs)]
@@ -52,20 +55,22 @@ def draw(seen: Seen, *, trouble: str | None = None) -> RenderableType:
 
 def _summary(seen: Seen) -> Table:
     figures = seen.figures
+    absent = figures.none_unless_known
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 1))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    held = f"held {figures.held}"
+    held = f"held {_shown(figures.held)}"
     table.add_row(
-        "Jobs", Text.assemble(_counts(UNFINISHED, figures.unfinished), "  ", _loud(held, figures.held))
+        "Jobs",
+        Text.assemble(_counts(UNFINISHED, figures.unfinished, absent), "  ", _loud(held, figures.held)),
     )
-    doubt = f"unknown submissions {figures.unknown}"
-    ended = _counts(STATUSES[2:], figures.ended)
+    doubt = f"unknown submissions {_shown(figures.unknown)}"
+    ended = _counts(STATUSES[2:], figures.ended, 0)
     table.add_row("Since start", Text.assemble(ended, "  ", _loud(doubt, figures.unknown)))
-    off = figures.endpoints.get("disabled", 0)
-    waits = f"waiting {figures.backlog}, the oldest {_span(figures.oldest_s)}"
-    endpoints = f"  endpoints {figures.endpoints.get('enabled', 0)}  "
-    table.add_row("Webhooks", Text.assemble(waits, endpoints, _loud(f"disabled {off}", off)))
+    off = figures.endpoints.get("disabled", absent)
+    waits = f"waiting {_shown(figures.backlog)}, the oldest {_span(figures.oldest_s)}"
+    endpoints = f"  endpoints {_shown(figures.endpoints.get('enabled', absent))}  "
+    table.add_row("Webhooks", Text.assemble(waits, endpoints, _loud(f"disabled {_shown(off)}", off)))
     spent = f"charged {seen.usage.charged_usd:.2f} USD  reserved {seen.usage.reserved_usd:.2f} USD"
     table.add_row("This month", Text(spent))
     for budget in seen.usage.budgets:
@@ -130,15 +135,21 @@ def _jobs(jobs: Sequence[JobView]) -> Table:
     return table
 
 
-def _counts(statuses: Sequence[str], found: Mapping[str, int]) -> str:
-    return "  ".join(f"{status} {found.get(status, 0)}" for status in statuses)
+def _counts(statuses: Sequence[str], found: Mapping[str, int | None], absent: int | None) -> str:
+    return "  ".join(f"{status} {_shown(found.get(status, absent))}" for status in statuses)
+
+
+def _shown(count: int | None) -> str:
+    return "?" if count is None else str(count)
 
 
 def _loud(text: str, wrong: object) -> Text:
     return Text(text, style="bold red" if wrong else "")
 
 
-def _span(seconds: float) -> str:
+def _span(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"

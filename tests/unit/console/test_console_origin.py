@@ -26,7 +26,9 @@ PUBLIC = "https://public.example"
         ("http://gateway.example:8080", "cross-site", HOST, False),
         ("http://gateway.example:8080", "same-site", HOST, False),
         ("http://gateway.example", None, HOST, False),  # another port is another origin
-        ("http://elsewhere.example", "same-origin", HOST, False),
+        ("http://elsewhere.example", None, HOST, False),
+        ("https://behind.example", "same-origin", HOST, True),  # a proxy wrote a Host of its own
+        ("https://behind.example", "cross-site", HOST, False),
         ("http://gateway.example:8080.elsewhere.example", None, HOST, False),
         ("http://elsewhere.example/gateway.example:8080", None, HOST, False),
         ("file://", None, "", False),
@@ -35,7 +37,7 @@ PUBLIC = "https://public.example"
         ("http://[", None, HOST, False),
     ],
 )
-def test_a_form_is_ours_when_every_header_that_is_there_says_so(
+def test_a_form_is_ours_when_the_browser_says_so_or_its_origin_names_us(
     origin: str | None, site: str | None, host: str | None, *, ours: bool
 ) -> None:
     assert is_ours(origin=origin, site=site, host=host, public_url=PUBLIC) is ours
