@@ -1,8 +1,8 @@
 """Which addresses may be dialled, and the transport that dials only what it checked.
 
 Here: judging a URL by its form (`urls`, `hosts`), the table of refused networks and an operator's exceptions
-(`addresses`), checking what a name resolves to (`resolver`), sending (`transport` over `pool`), and what came
-of it (`dial`, `failures`, `body`).
+(`addresses`), checking what a name resolves to (`resolver`), sending (`transport` over `pool`, with aiohttp's
+`connector` and `protocol` kept within limits), and what came of it (`dial`, `failures`, `body`).
 
 Not here: what is sent to whom, retries, and what an answer means (`gateway.upstream`, `gateway.webhooks`).
 

@@ -12,6 +12,7 @@ import aiohttp
 import httpx
 from msgspec import Struct
 
+from gateway.net.connector import LimitedConnector, OneByOneConnector
 from gateway.net.dial import BeforeSend, Dial
 from gateway.net.failures import RequestWithheld
 from gateway.net.resolver import CheckedResolver
@@ -38,6 +39,7 @@ class SeveredError(Exception):
 def open_session(
     *,
     fresh: bool,
+    one_by_one: bool,
     resolver: CheckedResolver,
     ssl_context: ssl.SSLContext,
     socket_factory: SocketFactory | None,
@@ -50,6 +52,8 @@ def open_session(
 
     Args:
         fresh: every request gets a new connection, which is closed after it.
+        one_by_one: a name's addresses are dialled in turn; otherwise the next one, too, when one has not
+            answered within 250 ms.
         resolver: looks names up and checks them.
         ssl_context: for https.
         socket_factory: makes the sockets that are dialled; None for ordinary ones.
@@ -58,7 +62,7 @@ def open_session(
         keepalive_s: seconds an idle connection is kept.
         connect_s: seconds for TCP and TLS with one address.
     """
-    connector = aiohttp.TCPConnector(
+    connector = (OneByOneConnector if one_by_one else LimitedConnector)(
         resolver=resolver,
         use_dns_cache=False,
         ssl=ssl_context,

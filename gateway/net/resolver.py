@@ -2,6 +2,7 @@
 
 A name is resolved once for every connection and nothing is cached: what was checked is what is dialled, and a
 name that answers differently the next time is checked again (DNS rebinding). One refused address refuses all.
+Of a name that was checked the first few addresses are dialled: what it has more would only hold up a try.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import asyncio
 import errno
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
+from itertools import zip_longest
 
 import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -30,6 +32,8 @@ LOOKUPS = 32
 """Most lookups at once of one transport, unless it says otherwise."""
 GREED = 3
 """An owner may have that many times as many under way as threads are left free."""
+PER_FAMILY = 2
+"""Addresses of a checked name that are dialled, of IPv4 and of IPv6."""
 _PER_NAME = 2
 _JOINED_S = 5.0  # a lookup that is older may have met a server that died; one more is then worth a thread
 
@@ -139,7 +143,7 @@ class CheckedResolver(AbstractResolver):
         port: int = 0,
         family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 - aiohttp's signature; it never asks for one
     ) -> list[ResolveResult]:
-        """Addresses to dial for `host`, in the lookup's order.
+        """Addresses to dial for `host`: all, in the lookup's order, or `first_few` when they were checked.
 
         Raises:
             DialRefused: an answer is refused by the policy, or is no address.
@@ -150,6 +154,8 @@ class CheckedResolver(AbstractResolver):
         addresses = [self._check(host, text) for text in await self._ask(host, port)]
         if not addresses:
             raise httpx.ConnectError(f"{host} has no address")
+        if self._policy is not None:
+            addresses = first_few(addresses)
         dial = current_dial.get()
         if dial is not None:
             dial.addresses = tuple(str(address) for address in addresses)
@@ -177,6 +183,13 @@ class CheckedResolver(AbstractResolver):
             if reason is not None:
                 raise DialRefused(f"{host} must not be dialled: {reason}")
         return address
+
+
+def first_few(addresses: Sequence[Address]) -> list[Address]:
+    """The first `PER_FAMILY` of either family, by turns, so that a dead family costs one address's time."""
+    preferred = [one for one in addresses if one.version == addresses[0].version][:PER_FAMILY]
+    others = [one for one in addresses if one.version != addresses[0].version][:PER_FAMILY]
+    return [one for pair in zip_longest(preferred, others) for one in pair if one is not None]
 
 
 def _result(host: str, port: int, address: Address) -> ResolveResult:

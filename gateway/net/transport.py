@@ -79,6 +79,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         self._system_lookup = SystemLookup(threads=lookups)
         self._open_session: Callable[..., aiohttp.ClientSession] = partial(
             open_session,
+            one_by_one=policy is not None,  # who answers for a strange name could have many sockets otherwise
             resolver=CheckedResolver(policy, lookup=lookup or self._system_lookup, lookup_s=lookup_s),
             ssl_context=ssl_context or verified_ssl_context(),
             socket_factory=socket_factory,

@@ -38,6 +38,7 @@ class Way:
         slice_bytes: largest piece that is passed on at once; None passes on what was read.
         slice_pause_s: seconds between two slices.
         blackhole: read, and pass nothing on.
+        flood: this instead of the first that is read, again and again, until the connection is broken.
         cut_after: bytes of a connection that pass before it is closed; None is no limit.
         reset_after: the same, with a reset (RST) at both ends.
         silent_after: bytes of a connection that pass before it is a black hole; None is no limit.
@@ -58,6 +59,7 @@ class Way:
         self.reset_after: int | None = None
         self.silent_after: int | None = None
         self.blackhole = False
+        self.flood: bytes | None = None
 
     @property
     def limit(self) -> int | None:
@@ -162,6 +164,10 @@ class FaultProxy:
                 await way.wait(len(piece))
                 if way.blackhole:
                     continue
+                while way.flood is not None:
+                    writer.write(way.flood)
+                    await writer.drain()
+                    way.passed += len(way.flood)
                 limit, loud = way.limit, way.silent_after
                 room = min(len(piece) if most is None else max(0, most - passed) for most in (limit, loud))
                 room = min(room, len(piece))

@@ -1,4 +1,4 @@
-"""Receivers that do a sender harm, 7 or 21 of one owner, cost those nothing who do none; real sockets."""
+"""Receivers that do a sender harm, 8 or 24 of one owner, cost those nothing who do none; real sockets."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ CROWD_PLACES = 16
 CROWD_PER_HOST = 4
 GROWTH_MB = 20
 STORED_BYTES = 1024
+FLOOD_BYTES = 2**21
+"""What the kernel takes off a receiver's hands before the sender has looked at the first of it."""
 
 
 async def test_bad_receivers_cost_good_ones_nothing(database_url: str, tmp_path: Path) -> None:
@@ -81,7 +83,7 @@ async def test_bad_receivers_cost_good_ones_nothing(database_url: str, tmp_path:
 async def test_a_crowd_of_one_owners_bad_receivers_costs_another_owner_nothing(
     database_url: str, tmp_path: Path
 ) -> None:
-    """21 bad ones, three of each kind, are told of each job of their owner's; the other has two good ones."""
+    """24 bad ones, three of each kind, are told of each job of their owner's; the other has two good ones."""
     settings = {
         "WEBHOOKS__TIMEOUT_S": str(TIMEOUT_S),
         "WEBHOOKS__CONCURRENCY": str(CROWD_PLACES),
@@ -111,6 +113,7 @@ async def test_a_crowd_of_one_owners_bad_receivers_costs_another_owner_nothing(
     assert len(bad) > CROWD_PLACES
     for receiver in bad.values():
         assert 0 < receiver.most_open <= CROWD_PER_HOST
+    assert max(crowd["flood"].most_written for crowd, _ in crowds) < FLOOD_BYTES
     assert {trap.connections for _, trap in crowds} == {0}
 
 
@@ -139,6 +142,7 @@ def check_bad(bad: dict[str, BadReceiver], tries: Sequence[Try]) -> None:
         assert Counter(one.outcome for one in logged) == {BAD[name]: receiver.requests}, name
         assert 0 < receiver.most_open <= PER_HOST, name
         assert max(len(one.detail.encode()) for one in logged) <= STORED_BYTES, name
+    assert 0 < bad["flood"].most_written < FLOOD_BYTES
 
 
 async def _received(good: Sequence[Receiver], count: int) -> None:

@@ -35,6 +35,10 @@ HURRIED = Registry(
 
 HOOKED = {"WEBHOOKS__ALLOW_HTTP": "true", "WEBHOOKS__ALLOWED_NETWORKS": "127.0.0.1/32"}
 
+INTERIM = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+FLOOD_BYTES = 2**23
+"""More than kernel and proxy take in before the gateway has looked at the first of it."""
+
 Break = Callable[[FaultProxy], object]
 
 
@@ -53,6 +57,7 @@ ANSWER_LOST: dict[str, Break] = {
     "answer-swallowed": lambda proxy: setattr(proxy.down, "blackhole", True),
     "answer-late": lambda proxy: setattr(proxy.down, "latency_s", 2.0),
     "answer-dripping": lambda proxy: setattr(proxy.down, "bytes_per_s", 50.0),
+    "answer-behind-interim-ones-without-end": lambda proxy: setattr(proxy.down, "flood", INTERIM * 2000),
     **{f"answer-cut-after-{size}": cut_answer(size) for size in (0, 1, 17, 100)},
 }
 #: A connection stood, and the request did not get through, which nobody on our side can know.
@@ -115,6 +120,23 @@ async def test_a_submission_whose_answer_was_lost_is_never_made_again(
     assert (await running.events(job_id)).count("attempt.submitting") == 1
 
 
+async def test_a_flood_in_place_of_the_answer_is_cut_off_and_the_submission_is_in_doubt(
+    start_gateway: StartGateway, simulator_server: StartSimulator
+) -> None:
+    served = await simulator_server()
+    async with before(served) as proxy:
+        running = await start_gateway(registry=HURRIED, base_urls=through(proxy, "runway"))
+        ANSWER_LOST["answer-behind-interim-ones-without-end"](proxy)
+        job_id = await running.accept("runway")
+        job = await running.held(job_id)
+        assert proxy.down.passed < FLOOD_BYTES
+    assert (job["held"]["reason"], (await stats_of(served))["accepted"]["runway"]) == (
+        "submission_unknown",
+        1,
+    )
+    assert "more than 128 interim answers" in job["attempts"][0]["error"]["message"]
+
+
 @pytest.mark.parametrize("broken", REQUEST_LOST)
 async def test_a_request_that_got_lost_is_in_doubt_too(
     start_gateway: StartGateway, simulator_server: StartSimulator, broken: str
@@ -167,7 +189,14 @@ async def test_a_refused_connection_made_nothing_and_is_tried_again(
 
 
 @pytest.mark.parametrize(
-    "broken", ["reset-before-the-answer", "answer-swallowed", "answer-cut-after-100", "answer-dripping"]
+    "broken",
+    [
+        "reset-before-the-answer",
+        "answer-swallowed",
+        "answer-cut-after-100",
+        "answer-dripping",
+        "answer-behind-interim-ones-without-end",
+    ],
 )
 async def test_polls_outlast_a_broken_network(
     start_gateway: StartGateway, simulator_server: StartSimulator, broken: str

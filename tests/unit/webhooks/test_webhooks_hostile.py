@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import gzip
+import socket
 import ssl
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from gateway.settings.model import Webhooks
 from gateway.webhooks.outcome import Outcome, Sent
 from gateway.webhooks.retry import next_try
 from gateway.webhooks.sending import Sender
+
+FLOOD_BYTES = 2**21
+"""What the kernel takes off a receiver's hands before the sender has looked at the first of it."""
 
 
 async def post(webhooks: Sender, url: str) -> Sent:
@@ -47,6 +51,30 @@ async def test_an_answer_that_drips_before_its_status_is_left_at_the_deadline(
     async with receiver(dripping) as there, sender(timeout_s=0.2) as webhooks:
         sent = await post(webhooks, there.url())
     assert sent.outcome is Outcome.TIMEOUT
+
+
+@pytest.mark.parametrize("blob", [b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"])
+async def test_a_flood_of_interim_answers_is_cut_off_and_is_a_broken_connection(blob: bytes) -> None:
+    sent_bytes, cut = 0, asyncio.Event()
+
+    async def flooding(here: Receiver, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent_bytes
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
+        await here.read_request(reader)
+        try:
+            while True:
+                writer.write(blob * 2000)
+                await writer.drain()
+                sent_bytes += len(blob) * 2000
+        finally:
+            cut.set()
+
+    async with receiver(flooding) as there, sender(timeout_s=1.0) as webhooks:
+        sent = await post(webhooks, there.url())
+        await asyncio.wait_for(cut.wait(), 5)
+    assert (sent.outcome, sent.status) == (Outcome.CONNECTION, None)
+    assert sent.detail.endswith("more than 128 interim answers")
+    assert sent_bytes < FLOOD_BYTES
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
