@@ -16,8 +16,9 @@ from gateway.storage import deliveries as delivery_rows
 from gateway.storage import endpoints as endpoint_rows
 from gateway.storage import jobs as job_rows
 from gateway.storage import tasks as task_rows
-from gateway.storage.deliveries import Delivery, DeliveryAttempt
+from gateway.storage.deliveries import OVERTAKEN, Delivery, DeliveryAttempt
 from gateway.storage.engine import Database
+from gateway.storage.tasks import Waits
 from gateway.webhooks.lanes import lane_of
 
 
@@ -48,10 +49,12 @@ class DeliveryView(Struct, frozen=True, kw_only=True):
     url: str
     """Where it was to go when it happened; an endpoint's URL may be another by now."""
     state: str
-    """`pending`, `delivered`, or `given_up`: no try is left, or its endpoint was disabled."""
+    """`pending`, `delivered`, `given_up`: no try is left, or its endpoint was disabled; or `overtaken`: it
+    told of progress, and was not sent again, nor is it by `recover`, since more has happened to the job."""
     created_at: str
     finished_at: str | None
     next_try_at: str | None
+    """Of one that was delivered, too, while it is to be sent again on request."""
     attempts: list[DeliveryAttemptView]
 
 
@@ -157,14 +160,22 @@ def _shown(connection: Connection, found: Sequence[Delivery]) -> list[DeliveryVi
             type=one.type,
             sequence=one.sequence,
             url=one.url,
-            state=one.state,
+            state=state,
             created_at=instant(one.created_at_ms),
-            finished_at=None if one.finished_at_ms is None else instant(one.finished_at_ms),
-            next_try_at=instant(due[one.id]) if one.id in due else None,
+            finished_at=None if finished_ms is None else instant(finished_ms),
+            next_try_at=instant(due[one.id].due_at_ms) if one.id in due else None,
             attempts=tries.get(one.id, []),
         )
         for one in found
+        for state, finished_ms in [_stands(one, due.get(one.id))]
     ]
+
+
+def _stands(delivery: Delivery, waits: Waits | None) -> tuple[str, int | None]:
+    """Tell its state, and since when: one that is sent again was delivered, whatever comes of that."""
+    if waits is not None and waits.delivered_ms:
+        return "delivered", waits.delivered_ms
+    return OVERTAKEN if delivery.overtaken else delivery.state, delivery.finished_at_ms
 
 
 def _try(row: DeliveryAttempt) -> DeliveryAttemptView:

@@ -7,6 +7,7 @@ long or was disabled at the time, is kept byte for byte and can be recovered.
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -27,7 +28,7 @@ from gateway.storage import tasks as task_rows
 from gateway.storage.endpoints import Endpoint, EndpointState, Reason, Signing
 from gateway.storage.engine import Database
 from gateway.storage.sealing import Sealer
-from gateway.storage.tasks import Memo, NewDelivery
+from gateway.storage.tasks import PAST_EVERY_PLACE, Memo, NewDelivery, Place
 from gateway.telemetry import get_logger
 from gateway.webhooks.events import DEFAULT_EVENTS
 from gateway.webhooks.keys import make_key
@@ -62,7 +63,8 @@ class EndpointView(Struct, frozen=True, kw_only=True):
     """After a rotation: until then the previous secret, or private key, signs beside the new one."""
     state: EndpointState
     disabled_reason: Reason | None
-    """`gone`: it answered 410. `failing`: no success for 120 hours. `requested`: somebody wished it."""
+    """`gone`: it answered 410. `failing`: no success for 120 hours, and failures on three days.
+    `requested`: somebody wished it."""
     disabled_at: str | None
     failing_since: str | None
     """The first failure since the last success."""
@@ -311,44 +313,50 @@ class Endpoints:
         await self._database.write(operation)
         return EndpointDeleted(id=endpoint_id)
 
-    async def recover(self, endpoint_id: str, *, owner: str | None, since_ms: int) -> Recovered:
+    async def recover(
+        self, endpoint_id: str, *, owner: str | None, since_ms: int, every: bool = False
+    ) -> Recovered:
         """Send again all that it did not get since then, and that is not under way still.
 
         That is what was given up, what happened while it was disabled, and what failed and waits for a later
-        try, with the bytes frozen then.
+        try, with the bytes frozen then; not progress that more has overtaken. Nothing is taken twice, however
+        soon it fails again, and nothing of what happens after the call: it comes to an end.
 
         Args:
             endpoint_id: the endpoint.
             owner: whose it must be.
             since_ms: of events at that instant and later.
+            every: all of it in this call, whatever its number.
 
         Raises:
             Refusal: `not-found`, or `endpoint-disabled`.
         """
-        requeued, first = 0, first_id(DELIVERY, since_ms)
-        after = ""
-        while requeued < MOST_RECOVERED:
-            found = await self._requeue_given_up(endpoint_id, owner, first=first, after=after)
+        first = first_id(DELIVERY, since_ms)
+        last = await self._database.read(lambda connection: delivery_rows.newest_of(connection, endpoint_id))
+        most = sys.maxsize if every else MOST_RECOVERED
+        requeued, after = 0, ""
+        while requeued < most:
+            found = await self._requeue_missed(endpoint_id, owner, first=first, after=after, last=last)
             requeued += len(found)
             if len(found) < RECOVERED_AT_ONCE:
                 break
             after = found[-1]
-        from_ms = self._clock.now_ms() + 1
-        while requeued < MOST_RECOVERED:
-            brought = await self._bring_forward(endpoint_id, owner, first=first, from_ms=from_ms)
+        before = PAST_EVERY_PLACE
+        while requeued < most:
+            brought = await self._bring_forward(endpoint_id, owner, first=first, last=last, before=before)
             requeued += len(brought)
             if len(brought) < RECOVERED_AT_ONCE:
                 return Recovered(requeued=requeued, complete=True)
-            from_ms = brought[-1]
+            before = brought[-1]
         return Recovered(requeued=requeued, complete=False)
 
-    async def _requeue_given_up(
-        self, endpoint_id: str, owner: str | None, *, first: str, after: str
+    async def _requeue_missed(
+        self, endpoint_id: str, owner: str | None, *, first: str, after: str, last: str
     ) -> list[str]:
         def operation(connection: Connection) -> list[str]:
             check_enabled(_visible(endpoint_rows.load(connection, endpoint_id), owner))
-            found = delivery_rows.find_given_up(
-                connection, endpoint_id, first=first, after=after, limit=RECOVERED_AT_ONCE
+            found = delivery_rows.find_missed(
+                connection, endpoint_id, first=first, after=after, last=last, limit=RECOVERED_AT_ONCE
             )
             requeue(connection, dict.fromkeys(found, endpoint_id), at_ms=self._clock.now_ms())
             return found
@@ -356,15 +364,16 @@ class Endpoints:
         return await self._woken(operation)
 
     async def _bring_forward(
-        self, endpoint_id: str, owner: str | None, *, first: str, from_ms: int
-    ) -> list[int]:
-        def operation(connection: Connection) -> list[int]:
+        self, endpoint_id: str, owner: str | None, *, first: str, last: str, before: Place
+    ) -> list[Place]:
+        def operation(connection: Connection) -> list[Place]:
             check_enabled(_visible(endpoint_rows.load(connection, endpoint_id), owner))
             return task_rows.send_late_now(
                 connection,
                 endpoint_id,
                 first=first,
-                from_ms=from_ms,
+                last=last,
+                before=before,
                 at_ms=self._clock.now_ms(),
                 limit=RECOVERED_AT_ONCE,
             )

@@ -56,6 +56,9 @@ def freeze(
         return
     webhook, shown = job.request.webhook, None
     endpoints = endpoint_rows.load_of(connection, job.owner)
+    # Only these are read again under a lock: as a rule there are none, and enabled ones are not held up.
+    off = [one.id for one in endpoints if not one.enabled and any(one.wants(kind) for _, kind in told)]
+    disabled = endpoint_rows.keep_disabled(connection, off)
     frozen: list[Delivery] = []
     for sequence, kind in told:
         own = webhook is not None and kind in webhook.events
@@ -79,7 +82,7 @@ def freeze(
             traceparent=job.traceparent,
         )
         frozen += [first] if own else []
-        frozen += [_to_endpoint(first, endpoint, ids) for endpoint in wanting]
+        frozen += [_to_endpoint(first, one, ids, given_up=one.id in disabled) for one in wanting]
     if not frozen:
         return
     delivery_rows.insert_many(connection, frozen)
@@ -92,7 +95,7 @@ def freeze(
         task_rows.insert_deliveries(connection, due)
 
 
-def _to_endpoint(delivery: Delivery, endpoint: Endpoint, ids: Ids) -> Delivery:
+def _to_endpoint(delivery: Delivery, endpoint: Endpoint, ids: Ids, *, given_up: bool) -> Delivery:
     """Tell an endpoint the same; for one that is disabled it is given up, until somebody recovers it."""
     return replace(
         delivery,
@@ -100,6 +103,6 @@ def _to_endpoint(delivery: Delivery, endpoint: Endpoint, ids: Ids) -> Delivery:
         url=endpoint.url,
         sealed_secret=OF_ENDPOINT,
         endpoint_id=endpoint.id,
-        state="pending" if endpoint.enabled else "given_up",
-        finished_at_ms=None if endpoint.enabled else delivery.created_at_ms,
+        state="given_up" if given_up else "pending",
+        finished_at_ms=delivery.created_at_ms if given_up else None,
     )

@@ -18,8 +18,8 @@ from gateway.storage import tasks as task_rows
 from gateway.storage.batching import Batched
 from gateway.storage.deliveries import Delivery, DeliveryAttempt
 from gateway.storage.endpoints import Endpoint, Reason
-from gateway.storage.tasks import Claim, Due
-from gateway.webhooks.endurance import FEWEST_FAILURES, disabled_for
+from gateway.storage.tasks import Claim, Due, Held
+from gateway.webhooks.endurance import Failing, disabled_for, failing
 from gateway.webhooks.lanes import WaitingLane, owner_of
 from gateway.webhooks.outcome import Outcome
 
@@ -117,13 +117,14 @@ class Outbox:
             secrets = {owner: key_rows.owner_secret(connection, owner) for owner in owners}
             wanted = {row.endpoint_id for row in rows.values() if row.endpoint_id is not None}
             endpoints = endpoint_rows.load_many(connection, sorted(wanted))
+            off = [one for one in wanted if one not in endpoints or not endpoints[one].enabled]
+            disabled = endpoint_rows.keep_disabled(connection, off)
             tasks: list[DeliveryTask] = []
             for claim in claims:
                 row = rows.get(claim.subject)
                 if row is None:
                     continue
-                endpoint = endpoints.get(row.endpoint_id or "")
-                if row.endpoint_id is not None and (endpoint is None or not endpoint.enabled):
+                if row.endpoint_id in disabled:
                     task_rows.finish(connection, claim)
                     delivery_rows.settle(connection, [_dropped(claim, now_ms)])
                     continue
@@ -174,13 +175,24 @@ class Outbox:
         )
         return found > delivery.sequence
 
-    async def drop(self, claim: Claim) -> None:
-        """Give a delivery up whose endpoint is disabled, or gone; its bytes are kept."""
+    async def drop(self, claim: Claim, endpoint_id: str) -> None:
+        """Give a delivery up whose endpoint is disabled, or gone; its bytes are kept.
+
+        One whose endpoint was enabled since it was looked at is given back instead, and due: nobody would
+        recover it, since it was under way when they did.
+        """
         now_ms = self._clock.now_ms()
 
         def operation(connection: Connection) -> None:
-            if task_rows.finish(connection, claim):
-                delivery_rows.settle(connection, [_dropped(claim, now_ms)])
+            # The task before the endpoint, and the delivery last, as whoever writes a try has it.
+            (held,) = task_rows.which_held(connection, TaskKind.DELIVER, [claim])
+            if held is None:
+                return
+            if endpoint_id not in endpoint_rows.keep_disabled(connection, [endpoint_id]):
+                _give_back(connection, claim, held)
+                return
+            task_rows.finish(connection, claim)
+            delivery_rows.settle(connection, [_dropped(claim, now_ms)])
 
         await self._database.write(operation)
 
@@ -207,7 +219,7 @@ class Outbox:
             due: when it is tried again; None when it is settled.
             endpoint_id: whose it is; None for a job's own receiver.
             version: the endpoint's, when it was sent.
-            elsewhere: when it is tried again if it was gone, but the endpoint has moved since; None: never.
+            elsewhere: when it is tried again, not settled, if the endpoint has moved since; None: never.
         """
         return await self._log(
             _Result(
@@ -268,6 +280,16 @@ def _log_all(connection: Connection, batch: Sequence[_Result]) -> list[Kept]:
     ]
 
 
+def _give_back(connection: Connection, claim: Claim, held: Held) -> None:
+    """Have it sent now; as somebody asked for it meanwhile, if so: then it does not count."""
+    if held.asked_ms is None:
+        task_rows.release(connection, [claim])
+        return
+    meant_ms = claim.memo.meant_ms or max(claim.due_at_ms, held.asked_ms)
+    memo = replace(claim.memo, asked=True, once_more=False, meant_ms=meant_ms)
+    task_rows.again(connection, Due(claim=claim, due_at_ms=held.asked_ms, tries=claim.tries, memo=memo))
+
+
 def _dropped(claim: Claim, now_ms: int) -> tuple[str, str, int]:
     """How a delivery is settled that is not sent: given up, unless it had been delivered before."""
     had_ms = claim.memo.delivered_ms
@@ -296,10 +318,8 @@ def _once_more(one: _Result, asked_ms: int | None) -> _Result:
 
 
 def _elsewhere(one: _Result) -> _Result:
-    """Where it is now nobody said that it is gone."""
-    if one.elsewhere is None or one.tried.outcome != Outcome.GONE:
-        return one
-    return replace(one, state=None, due=one.elsewhere)
+    """Where it is now nobody failed for good."""
+    return one if one.elsewhere is None else replace(one, state=None, due=one.elsewhere)
 
 
 def _judge_all(connection: Connection, kept: Sequence[_Result]) -> dict[str, _Judged]:
@@ -333,17 +353,24 @@ def _judge(connection: Connection, endpoint_id: str, one: _Result) -> _Judged:
         return _Judged(outdated=True)
     if not endpoint.enabled:
         return _Judged()
-    since_ms = endpoint.failing_since_ms
-    failures = min(endpoint.failures + 1, FEWEST_FAILURES)
-    reason = disabled_for(tried.outcome, failing_since_ms=since_ms, failures=failures, at_ms=tried.at_ms)
-    changes: dict[str, object] = {} if failures == endpoint.failures else {"failures": failures}
-    if since_ms is None:
-        changes["failing_since_ms"] = tried.at_ms
+    before = _failing(endpoint)
+    now = failing(before, at_ms=tried.at_ms)
+    reason = disabled_for(tried.outcome, now, at_ms=tried.at_ms)
+    changes: dict[str, object] = {}
+    if now != before:
+        changes = {"failing_since_ms": now.since_ms, "failures": now.days, "failed_ms": now.counted_ms}
     if reason is not None:
         changes |= endpoint_rows.disabling(reason, tried.at_ms)
     if changes:
         endpoint_rows.change(connection, endpoint_id, changes)
     return _Judged(disabled=reason)
+
+
+def _failing(endpoint: Endpoint) -> Failing | None:
+    since_ms, counted_ms = endpoint.failing_since_ms, endpoint.failed_ms
+    if since_ms is None:
+        return None
+    return Failing(since_ms, endpoint.failures, since_ms if counted_ms is None else counted_ms)
 
 
 def _disabled_by(connection: Connection, endpoint_id: str | None, tried: DeliveryAttempt) -> Reason | None:

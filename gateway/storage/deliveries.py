@@ -1,7 +1,8 @@
 """Statements on deliveries: webhook bodies frozen with the change they tell of, and each try to send them.
 
 One that is given up has no try left, or was never tried since its endpoint was disabled or deleted when it
-came: its bytes are kept, and it can be queued anew.
+came: its bytes are kept, and it can be queued anew. So is progress that more has overtaken, which `recover`
+passes over.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import asdict
 from sqlalchemy import Connection, bindparam, func, insert, literal_column, select, update
 
-from gateway.storage.tables import GIVEN_UP, deliveries, delivery_attempts
+from gateway.storage.tables import MISSED, deliveries, delivery_attempts
 from gateway.storage.upserts import if_absent
 
 
@@ -38,11 +39,15 @@ class Delivery(Struct, frozen=True, kw_only=True):
     """None: to the job's own receiver."""
     traceparent: str | None = None
     """The job's trace, which receivers are told."""
+    overtaken: int = 0
+    """1: it was given up since it told of progress, and more has happened to the job."""
 
 
 OF_ENDPOINT = ""
 """Stands in the place of a sealed secret where the endpoint's own signs. A version before endpoints fails to
 open it; without it that version would sign with the owner's."""
+OVERTAKEN = "overtaken"
+"""A state as it is told; stored, it is `given_up` with a mark, which versions before it understand."""
 
 
 class DeliveryAttempt(Struct, frozen=True, kw_only=True):
@@ -79,7 +84,9 @@ _TRY = if_absent(delivery_attempts)
 _SETTLE = (
     update(deliveries)
     .where(deliveries.c.id == bindparam("delivery_id"))
-    .values(state=bindparam("new_state"), finished_at_ms=bindparam("at_ms"))
+    .values(
+        state=bindparam("new_state"), finished_at_ms=bindparam("at_ms"), overtaken=bindparam("is_overtaken")
+    )
 )
 _BY_ID = select(deliveries).where(deliveries.c.id == bindparam("of_id"))
 _LOCK = _BY_ID.with_for_update()
@@ -91,19 +98,21 @@ _PAGE = (
 )
 _PAGE_OF_JOB = _PAGE.where(deliveries.c.job_id == bindparam("job_id"))
 _PAGE_OF_ENDPOINT = _PAGE.where(deliveries.c.endpoint_id == bindparam("endpoint_id"))
+_NEWEST_OF = select(func.max(deliveries.c.id)).where(deliveries.c.endpoint_id == bindparam("of_endpoint"))
 _TRIED = (
     select(delivery_attempts.c.delivery_id, func.max(delivery_attempts.c.number).label("number"))
     .where(delivery_attempts.c.delivery_id.in_(bindparam("ids", expanding=True)))
     .group_by(delivery_attempts.c.delivery_id)
 )
 # The very text of the partial index, without which SQLite would not use it.
-_GIVEN_UP = (
+_MISSED = (
     select(deliveries.c.id)
     .where(
-        literal_column(GIVEN_UP),
+        literal_column(MISSED),
         deliveries.c.endpoint_id == bindparam("of_endpoint"),
         deliveries.c.id >= bindparam("first"),
         deliveries.c.id > bindparam("after"),
+        deliveries.c.id <= bindparam("last"),
     )
     .order_by(deliveries.c.id)
     .limit(bindparam("limit"))
@@ -112,7 +121,7 @@ _GIVEN_UP = (
 _REVIVE = (
     update(deliveries)
     .where(deliveries.c.id.in_(bindparam("ids", expanding=True)))
-    .values(state="pending", finished_at_ms=None)
+    .values(state="pending", finished_at_ms=None, overtaken=0)
 )
 _BACKLOG = select(func.count(), func.min(deliveries.c.created_at_ms)).where(deliveries.c.state == "pending")
 
@@ -152,12 +161,30 @@ def page_of_endpoint(
     return [Delivery(**row) for row in connection.execute(_PAGE_OF_ENDPOINT, asked).mappings()]
 
 
-def find_given_up(
-    connection: Connection, endpoint_id: str, *, first: str, after: str, limit: int
+def newest_of(connection: Connection, endpoint_id: str) -> str:
+    """Return the id of the latest delivery to an endpoint; what sorts before all when there is none."""
+    newest: str | None = connection.execute(_NEWEST_OF, {"of_endpoint": endpoint_id}).scalar()
+    return newest or ""
+
+
+def find_missed(
+    connection: Connection, endpoint_id: str, *, first: str, after: str, last: str, limit: int
 ) -> list[str]:
-    """Lock what an endpoint did not get, from this id on and after that one, oldest first; their ids."""
-    asked = {"of_endpoint": endpoint_id, "first": first, "after": after, "limit": limit}
-    return list(connection.execute(_GIVEN_UP, asked).scalars())
+    """Lock what an endpoint did not get, but for what was overtaken.
+
+    Args:
+        connection: for writing.
+        endpoint_id: whose.
+        first: of this id and later ones.
+        after: later than this one.
+        last: not later than this one.
+        limit: most of them.
+
+    Returns:
+        Their ids, oldest first.
+    """
+    asked = {"of_endpoint": endpoint_id, "first": first, "after": after, "last": last, "limit": limit}
+    return list(connection.execute(_MISSED, asked).scalars())
 
 
 def revive(connection: Connection, delivery_ids: Sequence[str]) -> dict[str, int]:
@@ -189,12 +216,17 @@ def add_tries(connection: Connection, tries: Sequence[DeliveryAttempt]) -> None:
 
 
 def settle(connection: Connection, settled: Sequence[tuple[str, str, int]]) -> None:
-    """Mark deliveries delivered or given up: (id, state, at_ms) each."""
+    """Mark deliveries `delivered`, `given_up` or `OVERTAKEN`: (id, state, at_ms) each."""
     if settled:
         connection.execute(
             _SETTLE,
             [
-                {"delivery_id": delivery_id, "new_state": state, "at_ms": at_ms}
+                {
+                    "delivery_id": delivery_id,
+                    "new_state": "given_up" if state == OVERTAKEN else state,
+                    "is_overtaken": int(state == OVERTAKEN),
+                    "at_ms": at_ms,
+                }
                 for delivery_id, state, at_ms in settled
             ],
         )

@@ -38,7 +38,10 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     failing_since_ms: int | None = None
     """The first failure since the last success."""
     failures: int = 0
-    """How many there were since; not counted beyond what disables it."""
+    """On how many days there were some, each at least a day after the one counted before. A version before
+    `failed_ms` counts each, up to three."""
+    failed_ms: int | None = None
+    """The one of them that was counted last."""
     version: int = 0
     """Raised by another URL and by an enable: a try sent before says nothing of it."""
     created_at_ms: int
@@ -55,7 +58,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
         return event_type in self.events.split()
 
 
-WELL = {"failing_since_ms": None, "failures": 0}
+WELL = {"failing_since_ms": None, "failures": 0, "failed_ms": None}
 """The columns of one whose last try did not fail, for `change`."""
 
 _OF_ID = webhook_endpoints.c.id == bindparam("of_id")
@@ -63,6 +66,12 @@ _INSERT = insert(webhook_endpoints)
 _BY_ID = select(webhook_endpoints).where(_OF_ID)
 _LOCK = _BY_ID.with_for_update()
 _BY_IDS = select(webhook_endpoints).where(webhook_endpoints.c.id.in_(bindparam("ids", expanding=True)))
+_KEEP = (
+    select(webhook_endpoints.c.id, webhook_endpoints.c.state)
+    .where(webhook_endpoints.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(webhook_endpoints.c.id)
+    .with_for_update(read=True)
+)
 _OF_OWNER = (
     select(webhook_endpoints)
     .where(webhook_endpoints.c.owner == bindparam("of_owner"))
@@ -139,6 +148,18 @@ def load_many(connection: Connection, ids: Sequence[str]) -> dict[str, Endpoint]
         return {}
     rows = connection.execute(_BY_IDS, {"ids": list(ids)}).mappings()
     return {row["id"]: Endpoint(**row) for row in rows}
+
+
+def keep_disabled(connection: Connection, ids: Sequence[str]) -> set[str]:
+    """Which of these that were read without a lock are disabled, or deleted, and stay so.
+
+    What is given up for them is there, for `recover` to find, before anybody can have enabled them: whoever
+    does so waits until this transaction ends. Locked in one order, so that two cannot deadlock.
+    """
+    if not ids:
+        return set()
+    rows = connection.execute(_KEEP, {"ids": sorted(ids)})
+    return set(ids) - {row.id for row in rows if row.state == "enabled"}
 
 
 def load_of(connection: Connection, owner: str) -> list[Endpoint]:

@@ -29,7 +29,7 @@ metadata = MetaData(
 UNSETTLED = "state IN ('submitting','unknown')"
 LIVE = "state IN ('submitting','accepted','unknown')"
 DELIVERS = "kind = 'deliver'"
-GIVEN_UP = "state = 'given_up' AND endpoint_id IS NOT NULL"
+MISSED = "state = 'given_up' AND endpoint_id IS NOT NULL AND overtaken = 0"
 
 jobs = Table(
     "jobs",
@@ -249,6 +249,7 @@ webhook_endpoints = Table(
     # The first failure since the last success, and how many there were since; counted to a few.
     Column("failing_since_ms", BigInteger),
     Column("failures", Integer, nullable=False, server_default="0"),
+    Column("failed_ms", BigInteger),
     # Raised by what makes tries that are under way say nothing of it: another URL, and an enable.
     Column("version", Integer, nullable=False, server_default="0"),
     Column("created_at_ms", BigInteger, nullable=False),
@@ -276,6 +277,7 @@ deliveries = Table(
     Column("finished_at_ms", BigInteger),
     Column("endpoint_id", String(40)),
     Column("traceparent", String(55)),
+    Column("overtaken", Integer, nullable=False, server_default="0"),
     CheckConstraint("state IN ('pending','delivered','given_up')", name="state"),
     Index("uq_deliveries_job_id_sequence_endpoint_id", "job_id", "sequence", "endpoint_id", unique=True),
     # To the job's own receiver, of which there is one: nothing equals NULL in the index above.
@@ -296,11 +298,11 @@ deliveries = Table(
     ),
     # What can be recovered.
     Index(
-        "ix_deliveries_given_up",
+        "ix_deliveries_missed",
         "endpoint_id",
         "id",
-        sqlite_where=text(GIVEN_UP),
-        postgresql_where=text(GIVEN_UP),
+        sqlite_where=text(MISSED),
+        postgresql_where=text(MISSED),
     ),
     Index(
         "ix_deliveries_pending",

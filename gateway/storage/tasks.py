@@ -134,7 +134,7 @@ _IN_LANE = (
     .limit(bindparam("limit"))
     .with_for_update(skip_locked=True)
 )
-_DUE_OF = select(tasks.c.subject, tasks.c.due_at_ms).where(
+_DUE_OF = select(tasks.c.subject, tasks.c.due_at_ms, tasks.c.memo).where(
     tasks.c.kind == TaskKind.DELIVER.value, tasks.c.subject.in_(bindparam("ids", expanding=True))
 )
 # One kind a statement here too: SQLite answers an IN of row values with a scan of the whole table.
@@ -231,12 +231,15 @@ _LATE = (
     .where(
         _DELIVERS,
         tasks.c.lane == bindparam("of_lane"),
-        tasks.c.due_at_ms >= bindparam("from_ms"),
+        tasks.c.due_at_ms > bindparam("now_ms"),
+        tasks.c.due_at_ms <= bindparam("before_ms"),
+        or_(tasks.c.due_at_ms < bindparam("before_ms"), tasks.c.subject < bindparam("before")),
         tasks.c.subject >= bindparam("first"),
+        tasks.c.subject <= bindparam("last"),
         tasks.c.leased_by.is_(None),
         tasks.c.tries > 0,
     )
-    .order_by(tasks.c.due_at_ms)
+    .order_by(tasks.c.due_at_ms.desc(), tasks.c.subject.desc())
     .limit(bindparam("limit"))
     .with_for_update()
 )
@@ -355,12 +358,20 @@ def waiting_in(connection: Connection, lane: str, *, limit: int, now_ms: int, ho
     return list(connection.execute(_IN_LANE, asked).scalars())
 
 
-def due_of(connection: Connection, delivery_ids: Sequence[str]) -> dict[str, int]:
+class Waits(Struct, frozen=True):
+    """A delivery that is to be sent."""
+
+    due_at_ms: int
+    delivered_ms: int
+    """When it was delivered before; 0: it was not."""
+
+
+def due_of(connection: Connection, delivery_ids: Sequence[str]) -> dict[str, Waits]:
     """Read when deliveries are due; those that are settled are left out."""
     if not delivery_ids:
         return {}
     rows = connection.execute(_DUE_OF, {"ids": list(delivery_ids)})
-    return {row.subject: row.due_at_ms for row in rows}
+    return {row.subject: Waits(row.due_at_ms, _memo(row.subject, row.memo).delivered_ms) for row in rows}
 
 
 def claim_named(
@@ -440,28 +451,46 @@ def send_now(connection: Connection, delivery_id: str, *, at_ms: int) -> bool:
     return True
 
 
+Place = tuple[int, str]
+"""When a delivery is due, and its id."""
+PAST_EVERY_PLACE: Place = (2**63 - 1, "")
+
+
 def send_late_now(
-    connection: Connection, lane: str, *, first: str, from_ms: int, at_ms: int, limit: int
-) -> list[int]:
-    """Make due now what was tried before, and what nobody is at.
+    connection: Connection, lane: str, *, first: str, last: str, before: Place, at_ms: int, limit: int
+) -> list[Place]:
+    """Make due now what was tried before, and what nobody is at; the latest due first.
+
+    What fails at once comes back to where it was, or later: whoever goes on `before` the last place does not
+    find it again, and comes to an end.
 
     Args:
         connection: for writing.
         lane: of what.
-        first: deliveries of this id and after it.
-        from_ms: those that are due then, or later, soonest first.
-        at_ms: now.
+        first: deliveries of this id and later ones.
+        last: not later than this one.
+        before: where those of the last call ended.
+        at_ms: now; what is due is left alone.
         limit: most of them.
 
     Returns:
-        When each was due.
+        Where each was.
     """
-    asked = {"of_lane": lane, "first": first, "from_ms": from_ms, "limit": limit}
+    before_ms, before_id = before
+    asked = {
+        "of_lane": lane,
+        "first": first,
+        "last": last,
+        "now_ms": at_ms,
+        "before_ms": before_ms,
+        "before": before_id,
+        "limit": limit,
+    }
     rows = connection.execute(_LATE, asked).all()
     for row in rows:
         memo = _memo(row.subject, row.memo)
         _make_due(connection, row.subject, at_ms, _asked(memo, row.tries, row.due_at_ms))
-    return [row.due_at_ms for row in rows]
+    return [(row.due_at_ms, row.subject) for row in rows]
 
 
 def _asked(memo: Memo, tries: int, due_at_ms: int) -> Memo:

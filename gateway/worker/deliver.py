@@ -13,7 +13,7 @@ from gateway.errors import SettingsError
 from gateway.service.endpoint_keys import endpoint_keys
 from gateway.service.outbox import DeliveryTask
 from gateway.settings.model import Webhooks
-from gateway.storage.deliveries import DeliveryAttempt
+from gateway.storage.deliveries import OVERTAKEN, DeliveryAttempt
 from gateway.storage.endpoints import Endpoint
 from gateway.storage.sealing import Sealer
 from gateway.storage.tasks import Due
@@ -22,7 +22,7 @@ from gateway.telemetry.tracing import HEADER
 from gateway.webhooks.events import EventType
 from gateway.webhooks.lanes import lane_of
 from gateway.webhooks.outcome import Outcome, Sent
-from gateway.webhooks.retry import next_try
+from gateway.webhooks.retry import BUSY_S, next_try
 from gateway.webhooks.sending import Letter, Sender
 from gateway.webhooks.shares import Shares, pace_of
 from gateway.webhooks.signing import Key, decode_secret, sign
@@ -129,7 +129,8 @@ class Deliver:
             await self._log_try(task, _OVERTAKEN, at_ms, version)
             return
         if sent is None:
-            await persist(lambda: tools.outbox.drop(task.claim))
+            endpoint_id = delivery.endpoint_id or ""
+            await persist(lambda: tools.outbox.drop(task.claim, endpoint_id))
             return
         self._in_hand.learn(task.lane, pace_of(sent.outcome, sent.duration_s))
         if sent.outcome is not Outcome.BUSY:
@@ -147,9 +148,9 @@ class Deliver:
         elsewhere: Due | None = None
         if not memo.delivered_ms:  # one that was delivered before is sent once
             due = self._due(task, sent)
-            if sent.outcome is Outcome.GONE:  # unless the endpoint has moved since: then it is tried there
-                elsewhere = self._due(task, replace(sent, outcome=Outcome.HTTP_ERROR))
-        state = "delivered" if took or memo.delivered_ms else "given_up" if due is None else None
+            if due is None and sent.outcome not in {Outcome.DELIVERED, Outcome.OVERTAKEN}:
+                elsewhere = self._due_elsewhere(task, sent)
+        state = _settled(sent, due) if not memo.delivered_ms else "delivered"
         tried = DeliveryAttempt(
             delivery_id=delivery.id,
             number=memo.before + task.claim.tries + 1,
@@ -221,6 +222,22 @@ class Deliver:
             memo = replace(memo, before=memo.before + 1, meant_ms=0)
         return Due(claim=claim, due_at_ms=due_at_ms, tries=tries, memo=memo)
 
+    def _due_elsewhere(self, task: DeliveryTask, sent: Sent) -> Due:
+        """When it is tried where the endpoint is by now, if it has moved since: nobody there said no to it.
+
+        That is by the schedule, and if that is at its end soon, by a try that is counted no more than others.
+        """
+        by_schedule = self._due(task, replace(sent, outcome=Outcome.HTTP_ERROR))
+        if by_schedule is not None:
+            return by_schedule
+        memo, now_ms = task.claim.memo, self._tools.clock.now_ms()
+        return Due(
+            claim=task.claim,
+            due_at_ms=now_ms + round(BUSY_S * 1000),
+            tries=task.claim.tries,
+            memo=replace(memo, before=memo.before + 1),
+        )
+
     def _keys(self, task: DeliveryTask, endpoint: Endpoint | None, at_ms: int) -> list[Key]:
         """Return what is valid now, whenever the delivery was frozen."""
         if endpoint is None:
@@ -234,6 +251,15 @@ class Deliver:
         if task.owner_sealed_secret is None:
             raise SettingsError(f"the owner {delivery.owner!r} has no webhook secret; create a key for it")
         return self._sealer.open(task.owner_sealed_secret, bound_to=delivery.owner)
+
+
+def _settled(sent: Sent, due: Due | None) -> str | None:
+    """Say as what a delivery is settled; None when it is not."""
+    if sent.outcome is Outcome.DELIVERED:
+        return "delivered"
+    if due is not None:
+        return None
+    return OVERTAKEN if sent.outcome is Outcome.OVERTAKEN else "given_up"
 
 
 def _is_repeated_progress(task: DeliveryTask) -> bool:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Sequence
 
 import pytest
 from job_examples import NOW_MS, a_request, a_webhook
+from msgspec.structs import replace
 from sqlalchemy import Connection
 from store_stage import Stage
 
 from gateway.errors import Refusal
 from gateway.ids import ENDPOINT
 from gateway.jobs.transitions import Event, Step
+from gateway.jobs.view import instant
 from gateway.service import endpoints as service
 from gateway.service.endpoint_keys import endpoint_keys
 from gateway.service.endpoints import Recovered
@@ -98,6 +102,63 @@ async def test_what_happens_while_it_is_disabled_is_kept_and_can_be_recovered(st
     assert await stage.tasks() == [("deliver", 0)]
     again = await stage.endpoints.recover(endpoint_id, owner="alice", since_ms=NOW_MS)
     assert again.requeued == 0, "it is under way"
+
+
+@pytest.mark.parametrize("how", ["frozen", "claimed", "dropped"])
+async def test_what_is_given_up_is_there_for_recover_once_it_is_enabled(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Whoever enables it, and recovers then, finds all that was given up since it was read as disabled."""
+    endpoint_id = await an_endpoint(stage)
+    if how != "frozen":
+        await ended(stage)
+    (task,) = await stage.outbox.claim(1) if how == "dropped" else [None]
+    job_id = await stage.accept()
+    await stage.endpoints.disable(endpoint_id, owner="alice")
+    reading, on = threading.Event(), threading.Event()
+    keep = endpoint_rows.keep_disabled
+
+    def slow(connection: Connection, ids: Sequence[str]) -> set[str]:
+        kept = keep(connection, ids)
+        if kept:
+            reading.set()
+            assert on.wait(10)
+        return kept
+
+    monkeypatch.setattr(endpoint_rows, "keep_disabled", slow)
+    if task is not None:
+        giving_up: asyncio.Task[object] = asyncio.create_task(stage.outbox.drop(task.claim, endpoint_id))
+    elif how == "claimed":
+        giving_up = asyncio.create_task(stage.outbox.claim(1))
+    else:
+        giving_up = asyncio.create_task(stage.jobs.cancel(job_id, owner="alice"))
+    assert await asyncio.to_thread(reading.wait, 10)
+
+    async def enabled_and_recovered() -> Recovered:
+        await stage.endpoints.enable(endpoint_id, owner="alice")
+        return await stage.endpoints.recover(endpoint_id, owner="alice", since_ms=0)
+
+    recovering = asyncio.create_task(enabled_and_recovered())
+    await asyncio.wait([recovering], timeout=0.3)  # it has to wait; were it not to, it would be through
+    on.set()
+    await giving_up
+    assert await recovering == Recovered(requeued=1, complete=True)
+    assert [kind for kind, _ in await stage.tasks()].count("deliver") == 1
+
+
+async def test_an_endpoint_that_was_enabled_since_it_was_read_is_told(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint_id = await an_endpoint(stage)
+    load_of = endpoint_rows.load_of
+
+    def outdated(connection: Connection, owner: str) -> list[Endpoint]:
+        return [replace(one, state="disabled") for one in load_of(connection, owner)]
+
+    monkeypatch.setattr(endpoint_rows, "load_of", outdated)
+    await ended(stage)
+    assert [(row["endpoint_id"], row["state"]) for row in await rows(stage)] == [(endpoint_id, "pending")]
+    assert await stage.tasks() == [("deliver", 0)]
 
 
 async def test_much_is_recovered_in_small_transactions_and_several_requests(
@@ -196,7 +257,7 @@ async def test_a_delivery_is_sent_again_whatever_became_of_it(stage: Stage) -> N
     await stage.outbox.delivered(task.claim, tried, state="delivered", due=None, endpoint_id=endpoint_id)
     stage.clock.advance(60)
     shown = await stage.deliveries.redeliver(task.delivery.id, owner="alice")
-    assert (shown.state, shown.finished_at, len(shown.attempts)) == ("pending", None, 1)
+    assert (shown.state, shown.finished_at, len(shown.attempts)) == ("delivered", instant(NOW_MS), 1)
     assert shown.next_try_at == "2027-01-15T08:01:00.000Z"
     assert await stage.tasks() == [("deliver", 60_000)]
     (again,) = await stage.outbox.claim(1)

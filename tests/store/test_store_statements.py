@@ -158,9 +158,10 @@ def plans(connection: Connection, run: Run) -> list[str]:
             "ix_deliveries_endpoint_id_id",
         ),
         (
-            lambda c: deliveries.find_given_up(c, "we_1", first="dlv_1", after="", limit=9),
-            "ix_deliveries_given_up",
+            lambda c: deliveries.find_missed(c, "we_1", first="dlv_1", after="", last="dlv_2", limit=9),
+            "ix_deliveries_missed",
         ),
+        (lambda c: deliveries.newest_of(c, "we_1"), "ix_deliveries_endpoint_id_id"),
         (lambda c: deliveries.revive(c, ["dlv_1"]), "sqlite_autoindex_delivery_attempts_1"),
         (lambda c: tasks.lanes(c, now_ms=NOW_MS, holder="h"), "ix_tasks_lane"),
         (lambda c: tasks.waiting_in(c, "lane", limit=9, now_ms=NOW_MS, holder="h"), "ix_tasks_lane"),
@@ -177,7 +178,9 @@ def plans(connection: Connection, run: Run) -> list[str]:
         ),
         (lambda c: endpoints.progress_heard(c, ["alice"]), "ix_webhook_endpoints_owner_id"),
         (
-            lambda c: tasks.send_late_now(c, "lane", first="", from_ms=NOW_MS, at_ms=NOW_MS, limit=9),
+            lambda c: tasks.send_late_now(
+                c, "lane", first="", last="x", before=(NOW_MS, "x"), at_ms=NOW_MS, limit=9
+            ),
             "ix_tasks_lane",
         ),
         (lambda c: endpoints.well(c, "we_1", version=0), "sqlite_autoindex_webhook_endpoints_1"),

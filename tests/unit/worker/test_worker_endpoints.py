@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,17 +15,24 @@ import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from job_examples import NOW_MS
+from sqlalchemy import Connection
 from store_stage import Stage
 from worker_bench import SCHEDULE_S, Answer, Bench, Killed, NobodyThere, Reply
 
+from gateway.jobs.job import Job
 from gateway.jobs.transitions import Event, Step
 from gateway.jobs.view import instant
+from gateway.service import endpoints as service
 from gateway.service.deliveries import DeliveryView
+from gateway.service.endpoints import Recovered
 from gateway.service.pings import Pings
+from gateway.settings.model import Webhooks
 from gateway.storage import tables
 from gateway.storage.endpoints import Endpoint
+from gateway.storage.tasks import Claim
 from gateway.telemetry.labels import DISABLED
 from gateway.webhooks.endurance import ENDURED_MS
+from gateway.webhooks.retry import BUSY_S
 
 OK = Reply(200)
 URL = "https://receiver.example/all"
@@ -175,6 +183,79 @@ async def test_what_is_claimed_heeds_what_is_changed_before_its_turn_comes(told:
     assert len(await told.stage.rows(tables.delivery_attempts)) == sent
 
 
+@pytest.mark.parametrize("asked", [True, False])
+async def test_what_was_to_be_dropped_is_sent_when_its_endpoint_was_enabled_meanwhile(
+    told: Told, monkeypatch: pytest.MonkeyPatch, *, asked: bool
+) -> None:
+    stage = told.stage
+    await told.ends()
+    await told.tries(Reply(500))
+    stage.clock.advance(5)
+    (task,) = await told.bench.deliver.claim(1)
+    await stage.endpoints.disable(told.id, owner="alice")
+    drop = stage.outbox.drop
+
+    async def late(claim: Claim, endpoint_id: str) -> None:
+        stage.clock.advance(1)
+        await stage.endpoints.enable(told.id, owner="alice")
+        recovered = await stage.endpoints.recover(told.id, owner="alice", since_ms=0)
+        assert recovered == Recovered(requeued=0, complete=True), "it is under way"
+        if asked:
+            await told.redelivered()
+        await drop(claim, endpoint_id)
+
+    monkeypatch.setattr(stage.outbox, "drop", late)
+    await told.bench.deliver.carry_out(task)
+    shown = await told.delivery()
+    assert shown.state == "pending"
+    assert shown.next_try_at is not None
+    assert shown.next_try_at <= instant(stage.clock.now_ms())
+    await told.tries(Reply(500))
+    shown = await told.delivery()
+    assert [one.number for one in shown.attempts] == [1, 2]
+    later_ms = 6_000 + round(SCHEDULE_S[1 if asked else 2] * 1000)
+    assert await stage.tasks() == [("deliver", later_ms)], "a try that was asked for does not count"
+    stage.clock.advance(SCHEDULE_S[2])
+    await told.tries(OK)
+    assert await told.states() == ["delivered"]
+
+
+async def test_progress_that_is_asked_for_while_it_is_to_be_dropped_is_sent(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = told.stage
+    await stage.endpoints.change(told.id, owner="alice", events=["job.progress"])
+    job_id = await stage.accept()
+    await advanced(stage, job_id, 0.2)
+    (task,) = await told.bench.deliver.claim(1)
+    await stage.endpoints.disable(told.id, owner="alice")
+    drop = stage.outbox.drop
+
+    async def late(claim: Claim, endpoint_id: str) -> None:
+        await stage.endpoints.enable(told.id, owner="alice")
+        await told.redelivered()
+        await stage.jobs.cancel(job_id, owner="alice")
+        await drop(claim, endpoint_id)
+
+    monkeypatch.setattr(stage.outbox, "drop", late)
+    await told.bench.deliver.carry_out(task)
+    assert len(await told.tries(OK)) == 1
+    assert await told.states() == ["delivered"]
+
+
+async def test_dropping_is_the_same_said_twice(told: Told) -> None:
+    """As after a commit whose answer was lost."""
+    stage = told.stage
+    await told.ends()
+    (task,) = await told.bench.deliver.claim(1)
+    await told.redelivered()
+    seen: list[dict[str, list[dict[str, object]]]] = []
+    for _ in range(2):
+        await stage.outbox.drop(task.claim, told.id)
+        seen.append({"tasks": await stage.rows(tables.tasks), "of": await stage.rows(tables.deliveries)})
+    assert seen[0] == seen[1]
+
+
 async def test_a_turn_that_comes_late_is_dated_when_it_comes(told: Told) -> None:
     await told.ends()
     (task,) = await told.bench.deliver.claim(1)
@@ -242,6 +323,32 @@ async def test_a_try_at_the_old_url_says_nothing_of_the_one_it_moved_to(told: To
     assert str(request.url) == "https://moved.example/hook"
 
 
+@pytest.mark.parametrize("answer", [Reply(410), Reply(500), NobodyThere()])
+async def test_the_last_try_at_the_old_url_gives_nothing_up_of_the_one_it_moved_to(
+    told: Told, answer: Answer
+) -> None:
+    await told.ends()
+    for wait_s in SCHEDULE_S[1:]:
+        await told.tries(Reply(500))
+        told.stage.clock.advance(wait_s)
+    send = told.bench.receiver.handle_async_request
+
+    async def moved(request: httpx.Request) -> httpx.Response:
+        await told.stage.endpoints.change(told.id, owner="alice", url="https://moved.example/hook")
+        return await send(request)
+
+    told.bench.receiver.handle_async_request = moved  # type: ignore[method-assign]
+    await told.tries(answer)
+    told.bench.receiver.handle_async_request = send  # type: ignore[method-assign]
+    assert await told.states() == ["pending"]
+    told.stage.clock.advance(BUSY_S)
+    (request,) = await told.tries(Reply(500))
+    assert str(request.url) == "https://moved.example/hook"
+    shown = await told.delivery()
+    assert shown.state == "given_up", "there it failed as well, at the schedule's end"
+    assert [one.number for one in shown.attempts] == list(range(1, len(SCHEDULE_S) + 2))
+
+
 async def test_a_try_sent_before_it_was_enabled_does_not_disable_it_again(told: Told) -> None:
     await told.ends()
 
@@ -261,9 +368,29 @@ async def test_two_failures_with_idle_days_between_do_not_disable_it(told: Told)
     await told.tries(Reply(500))
     stands = await told.stands()
     assert (stands.enabled, stands.failing_since_ms, stands.failures) == (True, NOW_MS, 2)
-    told.stage.clock.advance(SCHEDULE_S[2])
+    told.stage.clock.advance(DAY_S)
     await told.tries(Reply(500))
     assert (await told.stands()).disabled_reason == "failing"
+
+
+@pytest.mark.parametrize("sole", [True, False])
+async def test_a_clock_set_forward_by_days_disables_nothing_that_failed_for_seconds(
+    told: Told, *, sole: bool
+) -> None:
+    stage = told.stage
+    await told.ends()
+    await told.tries(Reply(500))
+    stage.clock.advance(5)
+    await told.tries(Reply(500))
+    stage.clock.advance(6 * DAY_S)
+    if sole:  # it moves what waits along
+        await stage.leases.shift_due(6 * DAY_S * 1000, at_ms=stage.clock.now_ms())
+    for _ in range(4):
+        await told.ends()
+        stage.clock.advance(SCHEDULE_S[2])
+        await told.tries(*[Reply(500)] * len(await stage.tasks()))
+        stands = await told.stands()
+        assert (stands.enabled, stands.failing_since_ms, stands.failures) == (True, NOW_MS, 2)
 
 
 async def test_one_success_begins_the_five_days_anew(told: Told) -> None:
@@ -302,7 +429,9 @@ async def test_one_that_was_delivered_stays_so_whatever_comes_of_sending_it_agai
     await told.tries(OK)
     before = await told.delivery()
     told.stage.clock.advance(60)
-    assert (await told.redelivered()).state == "pending", "it is on its way"
+    asked = await told.redelivered()
+    assert (asked.state, asked.finished_at) == ("delivered", before.finished_at), "it was, and stays so"
+    assert asked.next_try_at == instant(told.stage.clock.now_ms()), "and is on its way again"
     await told.tries(Reply(500))
     after = await told.delivery()
     assert (after.state, after.finished_at, after.next_try_at) == ("delivered", before.finished_at, None)
@@ -422,14 +551,97 @@ async def test_progress_that_is_no_news_any_more_is_not_sent_again(told: Told) -
     stage.clock.advance(SCHEDULE_S[2])
     await told.tries(OK)
     latest, overtaken = await stage.deliveries.of_endpoint(told.id, owner="alice", before=None, limit=9)
-    assert (latest.state, overtaken.state) == ("delivered", "given_up")
+    assert (latest.state, overtaken.state) == ("delivered", "overtaken")
+    assert overtaken.finished_at == instant(stage.clock.now_ms())
     assert [one.outcome for one in overtaken.attempts] == ["http_error", "http_error", "overtaken"]
     assert "more has happened to the job" in overtaken.attempts[-1].detail
-    assert before.failures == 3
-    await stage.endpoints.recover(told.id, owner="alice", since_ms=NOW_MS)
-    assert await told.tries() == []
-    await stage.deliveries.redeliver(overtaken.id, owner="alice")
+    assert (before.failures, before.failing_since_ms) == (1, NOW_MS)
+    recovered = await stage.endpoints.recover(told.id, owner="alice", since_ms=NOW_MS)
+    assert (recovered.requeued, await told.tries()) == (0, [])
+    asked = await stage.deliveries.redeliver(overtaken.id, owner="alice")
+    assert asked.state == "pending"
     assert len(await told.tries(OK)) == 1, "whoever asks for this one gets it"
+    assert (await told.delivery()).state == "delivered"
+
+
+def _tells(event: Event, job: Job, _attempts: object) -> Step:
+    return Step(job=job, events=(event,))
+
+
+async def advanced(stage: Stage, job_id: str, *parts: float) -> None:
+    """Have a job tell of its progress."""
+    for part in parts:
+        event = Event(type="job.progress", note={"progress": part})
+        await stage.record.transition(job_id, partial(_tells, event))
+        stage.clock.advance(1)
+
+
+async def test_recover_gets_past_progress_that_is_no_news_to_what_lies_behind_it(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "RECOVERED_AT_ONCE", 2)
+    monkeypatch.setattr(service, "MOST_RECOVERED", 6)
+    stage = told.stage
+    await stage.endpoints.change(told.id, owner="alice", events=["job.progress", "job.cancelled"])
+    await stage.endpoints.disable(told.id, owner="alice")
+    jobs = [await stage.accept() for _ in range(3)]
+    for job_id in jobs:
+        await advanced(stage, job_id, 0.2, 0.4, 0.6)
+    for job_id in jobs:
+        await stage.jobs.cancel(job_id, owner="alice")
+    await stage.endpoints.enable(told.id, owner="alice")
+    requeued: list[int] = []
+    complete, sent = False, 0
+    while not complete:
+        recovered = await stage.endpoints.recover(told.id, owner="alice", since_ms=0)
+        complete = recovered.complete
+        requeued.append(recovered.requeued)
+        assert len(requeued) < 9, "it begins at the same ones again and again"
+        while tasks := await told.bench.deliver.claim(64):
+            for task in tasks:
+                told.bench.receiver.says(OK)
+                await told.bench.deliver.carry_out(task)
+                sent += not told.bench.receiver.answers
+                told.bench.receiver.answers.clear()
+    assert (requeued, sent) == ([6, 6, 0], 3)
+    found = {(row["type"], row["state"], row["overtaken"]) for row in await stage.rows(tables.deliveries)}
+    assert found == {("job.progress", "given_up", 1), ("job.cancelled", "delivered", 0)}
+    assert len(await stage.rows(tables.delivery_attempts)) == 12, "each was looked at once"
+
+
+@pytest.mark.parametrize("tries", [1, 2])
+async def test_a_recovery_of_all_ends_though_everything_fails_again_at_once(
+    told: Told, monkeypatch: pytest.MonkeyPatch, tries: int
+) -> None:
+    """Whether it is given up again at once, or waits for a later try."""
+    monkeypatch.setattr(service, "RECOVERED_AT_ONCE", 2)
+    stage = told.stage
+    told.bench.deliver._settings = Webhooks(schedule_s=SCHEDULE_S[:tries], jitter=0.0)
+    for _ in range(6):
+        await told.ends()
+
+    async def failing_all() -> None:
+        while tasks := await told.bench.deliver.claim(64):
+            told.bench.receiver.says(*[Reply(500)] * len(tasks))
+            for task in tasks:
+                await told.bench.deliver.carry_out(task)
+
+    await failing_all()
+    stage.clock.advance(1)
+    asked: list[int] = []
+    woken = stage.endpoints._woken
+
+    async def failing(operation: Callable[[Connection], list[Any]]) -> list[Any]:
+        """Everything that is made due fails before the recovery goes on."""
+        found = await woken(operation)
+        asked.append(len(found))
+        assert len(asked) < 9, "it takes the same ones again and again"
+        await failing_all()
+        return found
+
+    monkeypatch.setattr(stage.endpoints, "_woken", failing)
+    recovered = await stage.endpoints.recover(told.id, owner="alice", since_ms=0, every=True)
+    assert recovered == Recovered(requeued=6, complete=True)
 
 
 async def test_what_was_asked_for_again_says_nothing_of_how_late_webhooks_are(told: Told) -> None:
