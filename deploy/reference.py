@@ -19,7 +19,8 @@ Each process exports its own page, and the last column says how the pages of a f
 * `sum`: the process counted it. Sum over the replicas (of counters and histograms, their rates).
 * `max`: it belongs to the store, which every process that carries out jobs looks at, every 2 seconds
   (`outputs_expiring` and `owners_at_budget`: 15). All say the same, so take the largest. It is NaN, or
-  without a series, where nobody looked: with `serve --no-worker`, and while the database cannot be read.
+  without a series, where nobody looked: with `serve --no-worker`, and while the database cannot be read
+  (those two after a minute).
 
 Labels have closed sets of values; besides those named here there are `other`, for a word that is in none, and
 `none`, for no word at all.

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from contextlib import suppress
 from typing import Any, cast
 
 from gateway.api.rate_fields import RATE_FIELDS, REQUESTS, rate_fields
 from gateway.api.replies import AnyRequest
 from gateway.errors import Refusal, StorageUnavailable
-from gateway.service.keys import Keys, Principal, Scope
+from gateway.service.keys import ASKED_S, Keys, Principal, Scope
 from gateway.service.throttle import Taken, Throttle
 
 MAX_KEY_BYTES = 256
 _SCHEME = b"bearer "
 JITTER = 0.1
 """Part of a wait by which those who were refused together are told to come back at different times."""
+
+Ask = Callable[[str], Awaitable[Principal | None]]
+"""Tells whose key a text is; None when it is no good one."""
 
 #: Who everybody is where the settings ask for no key, which they may on loopback only.
 ANYBODY = Principal("none", "local", frozenset(Scope))
@@ -61,8 +66,26 @@ class Doorkeeper:
         """
         if not self._required:
             return ANYBODY
-        principal = await self._principal(request.scope["headers"], scope)
+        principal = await self._principal(request.scope["headers"], scope, self._keys.authenticate)
         await self.count(request, principal)
+        return principal
+
+    async def admit_watcher(self, request: AnyRequest) -> Principal:
+        """Return who reads the metrics, as `admit` does; also while the database is away, of which they tell.
+
+        Then those are let in who were good of late, and they are not counted.
+
+        Raises:
+            Refusal: as `admit`.
+            StorageUnavailable: the database is away, and the key was not seen here of late.
+        """
+        if not self._required:
+            return ANYBODY
+        principal = await self._principal(request.scope["headers"], Scope.METRICS, self._keys.recognize)
+        # A page out of memory: it costs less than not to be seen while something is wrong.
+        with suppress(StorageUnavailable, TimeoutError):
+            async with asyncio.timeout(ASKED_S):
+                await self.count(request, principal)
         return principal
 
     async def count(self, request: AnyRequest, principal: Principal) -> None:
@@ -83,7 +106,7 @@ class Doorkeeper:
         if not self._required:
             return True
         try:
-            await self._principal(request.scope["headers"], scope)
+            await self._principal(request.scope["headers"], scope, self._keys.authenticate)
         except StorageUnavailable:
             return True
         except Refusal:
@@ -96,11 +119,11 @@ class Doorkeeper:
         headers = {"Retry-After": str(max(1, again_s))}
         return Refusal("quota-exceeded", detail, headers=headers, policies=(REQUESTS,))
 
-    async def _principal(self, headers: Iterable[tuple[bytes, bytes]], scope: Scope) -> Principal:
+    async def _principal(self, headers: Iterable[tuple[bytes, bytes]], scope: Scope, ask: Ask) -> Principal:
         given = [value for name, value in headers if name == b"authorization"]
         if len(given) > 1:
             raise Refusal("bad-header", "There is more than one Authorization header.")
-        principal = await self._identify(given[0]) if given else None
+        principal = await _identify(given[0], ask) if given else None
         if principal is None:
             raise Refusal(
                 "unauthenticated",
@@ -111,7 +134,8 @@ class Doorkeeper:
             raise Refusal("forbidden", f"This key lacks the scope {scope}.")
         return principal
 
-    async def _identify(self, value: bytes) -> Principal | None:
-        if len(value) > MAX_KEY_BYTES or value[: len(_SCHEME)].lower() != _SCHEME or not value.isascii():
-            return None
-        return await self._keys.authenticate(value[len(_SCHEME) :].strip().decode("ascii"))
+
+async def _identify(value: bytes, ask: Ask) -> Principal | None:
+    if len(value) > MAX_KEY_BYTES or value[: len(_SCHEME)].lower() != _SCHEME or not value.isascii():
+        return None
+    return await ask(value[len(_SCHEME) :].strip().decode("ascii"))

@@ -13,7 +13,6 @@ from gateway.api.docs import docs_page
 from gateway.api.problems import PAGE_POLICY, problem_page
 from gateway.api.replies import JSON, AnyRequest, Reply, json_reply, raw_reply
 from gateway.api.schemas import HealthView
-from gateway.service.keys import Scope
 from gateway.telemetry import Metrics
 
 HTML = "text/html; charset=utf-8"
@@ -47,7 +46,7 @@ def probe_routes(desk: OpsDesk) -> list[HTTPRouteHandler]:
     @get("/metrics")
     async def metrics(request: AnyRequest) -> Reply:
         if not desk.metrics_open:
-            await desk.door.admit(request, Scope.METRICS)
+            await desk.door.admit_watcher(request)
         body, media_type = desk.metrics.render()
         return raw_reply(body, media_type)
 

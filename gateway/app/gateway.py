@@ -20,6 +20,7 @@ from gateway.routing.plan import room_for
 from gateway.service.accounts_needed import refuse_missing
 from gateway.settings import Settings
 from gateway.storage.store import lock_store
+from gateway.telemetry.loop_lag import LoopLag
 from gateway.telemetry.tracing import Tracing
 from gateway.worker.loop import Worker
 
@@ -74,6 +75,7 @@ class Gateway:
                 renew=self._renew,
             )
             self.asgi = build_gateway_api(self.parts, self._readiness)
+            self._lag = LoopLag(self.parts.store.clock, self.parts.metrics)
         except BaseException:
             self._unlock()
             raise
@@ -89,6 +91,10 @@ class Gateway:
             SettingsError: the settings lack an account at which jobs are under way.
         """
         refuse_missing(await self.parts.census.needed_accounts(), self.parts.accounts.names())
+
+    def start_measuring(self) -> None:
+        """Measure from now on how late the event loop wakes, whatever this process does in it."""
+        self._lag.start()
 
     async def start_worker(self) -> None:
         """Begin to carry out tasks; those that an earlier process left claimed are free at once."""
@@ -118,6 +124,7 @@ class Gateway:
     async def close(self) -> None:
         """Stop, and let go of everything."""
         await self.stop_worker()
+        await self._lag.stop()
         await self.parts.close()
         self._unlock()
         # Last, since it may wait for whoever takes spans.

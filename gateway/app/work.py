@@ -38,7 +38,6 @@ def start_worker(parts: Parts, *, alone: bool) -> Worker:
     worker = Worker(
         parts.leases,
         parts.store.clock,
-        parts.metrics,
         parts.wakeup.subscribe,
         heartbeat_s=settings.heartbeat_s,
         idle_s=settings.idle_s,

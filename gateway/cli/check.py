@@ -79,5 +79,7 @@ def _print_table(console: Console, verdicts: Sequence[Verdict]) -> None:
     counts = Counter(verdict.mark for verdict in verdicts)
     findings = counts[Mark.FINDING]
     told = f"{findings} finding{'' if findings == 1 else 's'}" if findings else "nothing to find fault with"
+    if not any(verdict.area == "credentials" and verdict.name != "all" for verdict in verdicts):
+        told += "; no credential was checked"
     notes = f", {counts[Mark.NOTE]} to note" if counts[Mark.NOTE] else ""
     console.print(f"  {told}{notes}", style=_COLORS[Mark.FINDING if findings else Mark.OK])

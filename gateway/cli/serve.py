@@ -80,6 +80,7 @@ async def _serve(settings: Settings, registry: Registry, *, works: bool) -> None
         stack.callback(listener.close)
         gateway = Gateway(settings, registry, works=works)
         stack.push_async_callback(gateway.close)
+        gateway.start_measuring()
         await gateway.check_accounts()
         stopped = stop_signal()
         await announce(gateway, url_of(listener), await _admit(gateway))

@@ -76,7 +76,7 @@ def check_settings(loaded: Loaded, registry: Registry) -> Iterator[Verdict]:
     if enabled:
         yield Verdict("settings", "providers", Mark.OK, ", ".join(enabled))
     elif why_no_simulator(settings, works=True) is None:
-        simulated = f"none is configured: serve would use the built-in simulator; to use one, set {variables}"
+        simulated = f"none is given: with as little, serve uses the built-in simulator; set {variables}"
         yield Verdict("settings", "providers", Mark.NOTE, simulated)
     else:
         yield Verdict("settings", "providers", Mark.FINDING, f"none is configured; set one of {variables}")
@@ -176,7 +176,18 @@ async def check_credentials(settings: Settings, registry: Registry) -> list[Verd
             verdicts.append(_credential(account, reply))
             limits += _allowances(account, reply)
     verdicts = [replace(verdict, text=redact(verdict.text)) for verdict in (*verdicts, *limits)]
-    return verdicts or [Verdict("credentials", "all", Mark.NOTE, "there is no account")]
+    return verdicts or [_nothing_checked(registry)]
+
+
+def _nothing_checked(registry: Registry) -> Verdict:
+    """Tell that no key was tried: where the service alone is given them, all would seem well."""
+    variables = ", ".join(spec.key_env for spec in registry.specs)
+    text = (
+        "none was checked: this command was given no account. Run it with what the service has: the same"
+        f" --config, and its keys, in {variables}, or in files that these with _FILE after them name."
+        " deploy/RUNBOOK.md says how under systemd, compose and Kubernetes"
+    )
+    return Verdict("credentials", "all", Mark.NOTE, text)
 
 
 def _uncounted(_provider: str, _operation: str, _outcome: str, _seconds: float) -> None:

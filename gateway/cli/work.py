@@ -50,6 +50,7 @@ async def _work(settings: Settings, registry: Registry) -> None:
         configure(settings.logs.format, settings.logs.level, Redactor(settings.secrets()), sys.stderr)
         gateway = Gateway(settings, registry)
         stack.push_async_callback(gateway.close)
+        gateway.start_measuring()
         await gateway.check_accounts()
         stopped = stop_signal()
         await announce(gateway, None, [], probes=await _watched(gateway, stack))

@@ -194,6 +194,17 @@ def on_trial(health: Health, operation: Operation) -> bool:
     return broken or any(_pause(health, name).times for name in _PAUSES[operation])
 
 
+def unwell(health: Health, operation: Operation, *, now_ms: int) -> bool:
+    """Whether a kind of call has not gone well since its breaker opened, or its key or balance was refused.
+
+    Also while a call is let through to try it, and while nobody calls. A pause that a 429 asked for is over
+    when it is over: it says nothing of the next call.
+    """
+    broken = breaker_of(health, operation).openings > 0
+    lasting = any(_pause(health, name).times for name in _PAUSES[operation] if name != "throttled")
+    return broken or lasting or shut(health, operation, now_ms=now_ms) is not None
+
+
 def begun(health: Health, limits: Limits, *, now_ms: int) -> Health:
     """Note that a submit is about to be made: after a pause it is the one probe, whatever waits."""
     calls = breaker.probing(health.submit, now_ms=now_ms)

@@ -239,10 +239,19 @@ class Healths:
         }
 
     def breakers(self) -> dict[tuple[Account, Operation], bool]:
-        """Which kinds of call are shut, by account."""
+        """Which kinds of call are shut just now, by account."""
         now_ms = self._clock.now_ms()
         return {
             (account, operation): rules.shut(known, operation, now_ms=now_ms) is not None
+            for account, known in self._known.items()
+            for operation in Operation
+        }
+
+    def unwell(self) -> dict[tuple[Account, Operation], bool]:
+        """Which kinds of call have not gone well since they were first shut, by account: for who watches."""
+        now_ms = self._clock.now_ms()
+        return {
+            (account, operation): rules.unwell(known, operation, now_ms=now_ms)
             for account, known in self._known.items()
             for operation in Operation
         }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
+import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
@@ -14,6 +16,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from gateway.clock import Clock
+from gateway.errors import StorageUnavailable
 from gateway.ids import KEY, Ids
 from gateway.jobs.job import Policy
 from gateway.settings.rates import Rate, parse_rate
@@ -31,6 +34,11 @@ PREFIX = "mgk_"
 RANDOM_BYTES = 32
 CACHED_S = 5.0  # so a revocation holds everywhere within 10 s
 CACHED_KEYS = 4096
+ASKED_S = 2.0
+"""How long those who watch the process wait for the database before it is done without."""
+KNOWN_S = 3600.0
+"""How long ago a key may have been good that is let in without the database."""
+KNOWN_KEYS = 64
 
 
 class Scope(StrEnum):
@@ -42,6 +50,10 @@ class Scope(StrEnum):
     """See and cancel all owners' jobs."""
     METRICS = "metrics"
     """Read /metrics."""
+
+
+WATCHERS = frozenset({Scope.METRICS, Scope.OPERATOR})
+"""What a key must be for to be remembered for so long."""
 
 
 class Principal(Struct, frozen=True):
@@ -80,6 +92,7 @@ class Keys:
         ids: names them.
         sealer: seals owners' webhook secrets.
         random_bytes: gives that many random bytes.
+        asked_s: how long `recognize` waits for the database, seconds.
     """
 
     def __init__(
@@ -90,13 +103,16 @@ class Keys:
         sealer: Sealer,
         *,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+        asked_s: float = ASKED_S,
     ) -> None:
         self._database = database
         self._clock = clock
         self._ids = ids
         self._sealer = sealer
         self._random_bytes = random_bytes
+        self._asked_s = asked_s
         self._cache: dict[bytes, tuple[float, Principal]] = {}
+        self._known: dict[bytes, tuple[float, Principal]] = {}
 
     async def create(
         self,
@@ -145,7 +161,7 @@ class Keys:
 
     async def authenticate(self, key: str) -> Principal | None:
         """Return whose key this is; None for one that is unknown or revoked."""
-        digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+        digest = _digest(key)
         now = self._clock.monotonic_s()
         cached = self._cache.get(digest)
         if cached is not None and cached[0] > now:
@@ -153,17 +169,55 @@ class Keys:
         row = await self._database.read(lambda connection: key_rows.find(connection, digest.hex()))
         if row is None or row.revoked_at_ms is not None:
             self._cache.pop(digest, None)
+            self._known.pop(digest, None)
             return None
         principal = _principal(row)
         if len(self._cache) >= CACHED_KEYS:
             self._cache.clear()
         self._cache[digest] = (now + CACHED_S, principal)
+        if WATCHERS & principal.scopes:
+            self._remember(digest, principal)
         return principal
+
+    async def recognize(self, key: str) -> Principal | None:
+        """Return whose key this is, for what must be answered when the database is not.
+
+        When it cannot be asked, or does not answer soon, that is whoever the key was when this process last
+        looked: an hour ago at most, a key to watch with, and none that was seen revoked since.
+
+        Raises:
+            StorageUnavailable: the database cannot be asked, and the key is not remembered.
+        """
+        digest = _digest(key)
+        known = self._remembered(digest)
+        try:
+            async with asyncio.timeout(None if known is None else self._asked_s):
+                return await self.authenticate(key)
+        except (StorageUnavailable, TimeoutError):
+            if known is None:
+                raise
+            return known
+
+    def _remembered(self, digest: bytes) -> Principal | None:
+        seen_s, principal = self._known.get(digest, (-math.inf, None))
+        return principal if self._clock.monotonic_s() - seen_s < KNOWN_S else None
+
+    def _remember(self, digest: bytes, principal: Principal) -> None:
+        self._known.pop(digest, None)  # to be the last again: the first are the ones that go
+        self._known[digest] = (self._clock.monotonic_s(), principal)
+        while len(self._known) > KNOWN_KEYS:
+            del self._known[next(iter(self._known))]
+
+    def _forget(self, key_id: str) -> None:
+        self._known = {digest: one for digest, one in self._known.items() if one[1].key_id != key_id}
 
     async def holder(self, key_id: str) -> Principal | None:
         """Return whose key has this id, looked up anew; None for one that is unknown or revoked."""
         row = await self._database.read(lambda connection: key_rows.load(connection, key_id))
-        return None if row is None or row.revoked_at_ms is not None else _principal(row)
+        if row is None or row.revoked_at_ms is not None:
+            self._forget(key_id)
+            return None
+        return _principal(row)
 
     async def all(self) -> list[KeyRow]:
         """Return every key, revoked ones too."""
@@ -203,6 +257,7 @@ class Keys:
     async def revoke(self, key_id: str) -> bool:
         """Revoke a key; False when there is no such active key."""
         now_ms = self._clock.now_ms()
+        self._forget(key_id)
         return await self._database.write(
             lambda connection: key_rows.revoke(connection, key_id, at_ms=now_ms)
         )
@@ -222,6 +277,10 @@ class Keys:
             connection, name=owner, sealed_webhook_secret=sealed, at_ms=self._clock.now_ms()
         )
         return secret
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
 def _principal(row: KeyRow) -> Principal:

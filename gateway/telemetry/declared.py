@@ -89,6 +89,8 @@ class Metric(Struct, frozen=True, kw_only=True):
     labels: tuple[Label, ...] = ()
     buckets: tuple[float, ...] = ()
     """Upper bounds, of histograms."""
+    slow: bool = False
+    """Whether it is a figure of the store that is looked at less often than the others."""
     from_zero: bool = False
     """Whether every series is there from the start, so that the first event shows as an increase."""
 
@@ -167,6 +169,7 @@ METRICS: Final = (
         labels=(Label("told", TOLD),),
         group=JOBS,
         fleet=Fleet.MAX,
+        slow=True,
     ),
     Metric(
         name="provider_requests_total",
@@ -278,6 +281,7 @@ METRICS: Final = (
         labels=(Label("percent", PERCENTS),),
         group=MONEY,
         fleet=Fleet.MAX,
+        slow=True,
     ),
     Metric(
         name="queue_oldest_seconds",
@@ -310,7 +314,9 @@ METRICS: Final = (
         name="breaker_open",
         kind=Kind.GAUGE,
         unit="0 or 1",
-        meaning="1 while calls of a kind to an account are withheld: its last ones failed, or it is paused.",
+        meaning="1 from when calls of a kind to an account are withheld (the last ones failed, its key is"
+        " refused, or its balance is used up) until one goes well: also while one is made to try it, and"
+        " while nobody calls. For a 429, while its pause lasts.",
         labels=(_PROVIDER, _ACCOUNT, _OPERATION),
         group=SLOTS,
         fleet=Fleet.MAX,

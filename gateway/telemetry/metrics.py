@@ -188,9 +188,9 @@ class Metrics:
         self._slots_in_use.at(provider, account).set(in_use)
         self._slots_limit.at(provider, account).set(math.inf if limit is None else limit)
 
-    def set_shut(self, provider: str, account: str, operation: str, *, shut: bool) -> None:
-        """Set whether a kind of call to an account is withheld just now."""
-        self._breaker_open.at(provider, account, operation).set(shut)
+    def set_unwell(self, provider: str, account: str, operation: str, *, unwell: bool) -> None:
+        """Set whether a kind of call to an account has not gone well since it was first withheld."""
+        self._breaker_open.at(provider, account, operation).set(unwell)
 
     def submission_unknown(self, provider: str) -> None:
         """Count a paid submission of which nobody can tell whether it was made."""
@@ -243,10 +243,11 @@ class Metrics:
         for percent in PERCENTS:
             self._at_budget.at(percent).set(counts.get(percent, 0))
 
-    def forget_store(self) -> None:
-        """Say of everything that belongs to the store that it is not known just now."""
+    def forget_store(self, *, slow: bool) -> None:
+        """Say of what belongs to the store that it is not known just now: what moves slowly, or the rest."""
         for gauge, metric in self._of_store:
-            _forget(gauge, metric)
+            if metric.slow is slow:
+                _forget(gauge, metric)
 
     def watch_storage(self, trouble: Callable[[], str | None]) -> None:
         """Show from now on whether the database can be written to.

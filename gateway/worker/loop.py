@@ -21,14 +21,13 @@ from gateway.errors import LeaseLost, StorageUnavailable
 from gateway.jobs.transitions import TaskKind
 from gateway.service.leases import Leases
 from gateway.storage.tasks import Claim
-from gateway.telemetry import Metrics, bound, get_logger
+from gateway.telemetry import bound, get_logger
 from gateway.worker.clock_jumps import ClockWatch, Jump
 
 _log = get_logger("gateway.worker")
 
 PAUSE_AFTER_FAILURE_S = 1.0
 GIVE_BACK_S = 30.0
-LAG_PROBE_S = 0.5
 SOON_S = 1.0
 """How long a stopping worker waits for polls: whoever takes over has them within two seconds."""
 LAST_CLAIM_S = 1.0
@@ -87,7 +86,6 @@ class Worker:
     Args:
         leases: what it holds.
         clock: tells what is due.
-        metrics: measures the loop.
         wakeups: makes an event that is set when something may be due.
         heartbeat_s: between two extensions of the leases, seconds.
         idle_s: longest sleep between two looks, seconds.
@@ -100,7 +98,6 @@ class Worker:
         self,
         leases: Leases,
         clock: Clock,
-        metrics: Metrics,
         wakeups: Callable[[], asyncio.Event],
         *,
         heartbeat_s: float,
@@ -111,7 +108,6 @@ class Worker:
     ) -> None:
         self._leases = leases
         self._clock = clock
-        self._metrics = metrics
         self._wakeups = wakeups
         self._heartbeat_s = heartbeat_s
         self._idle_s = idle_s
@@ -139,7 +135,6 @@ class Worker:
         self._duties = [
             *(asyncio.create_task(self._repeat(interval_s, duty)) for interval_s, duty in duties),
             asyncio.create_task(self._repeat(self._heartbeat_s, self._heartbeat)),
-            asyncio.create_task(self._measure_lag()),
         ]
 
     async def stop(self) -> None:
@@ -292,11 +287,3 @@ class Worker:
                 moved = await self._leases.shift_due(first.delta_ms, at_ms=first.at_ms)
                 _log.warning("clock.heeded", seconds=first.delta_ms / 1000, tasks=moved)
                 self._jumps.pop(0)
-
-    async def _measure_lag(self) -> None:
-        while True:
-            before = self._clock.monotonic_s()
-            await asyncio.sleep(LAG_PROBE_S)
-            self._metrics.event_loop_lag_seconds.observe(
-                max(0.0, self._clock.monotonic_s() - before - LAG_PROBE_S)
-            )

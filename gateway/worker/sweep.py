@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from gateway.errors import StorageUnavailable
 from gateway.jobs import transitions
 from gateway.jobs.job import Attempt, Job
@@ -15,6 +17,9 @@ _log = get_logger("gateway.worker")
 GRACE_MS = 60_000
 """How long past its deadline, our start or a jump of the clock a running job waits for its last poll."""
 
+STOCK_KEPT_S = 60.0
+"""How old the figures that move slowly may be that are shown."""
+
 
 class Sweep:
     """Ends what is overdue.
@@ -26,6 +31,7 @@ class Sweep:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
         self._started_ms = tools.clock.now_ms()
+        self._stock_s = -math.inf
 
     def clock_jumped(self) -> None:
         """Give the polls time for their last word, as after a start: deadlines may have passed in no time."""
@@ -65,12 +71,19 @@ class Sweep:
         try:
             await self._measure()
         except BaseException:
-            self._tools.metrics.forget_store()
+            self._tools.metrics.forget_store(slow=False)
             raise
 
     async def take_stock(self) -> None:
-        """Set those that move slowly, and cost more to look at."""
-        stock = await self._tools.census.stock()
+        """Set those that move slowly, and cost more to look at; one look that fails does not forget them."""
+        now_s = self._tools.clock.monotonic_s()
+        try:
+            stock = await self._tools.census.stock()
+        except BaseException:
+            if now_s - self._stock_s >= STOCK_KEPT_S:
+                self._tools.metrics.forget_store(slow=True)
+            raise
+        self._stock_s = now_s
         self._tools.metrics.set_at_budget(stock.at_budget)
         self._tools.metrics.set_expiring(stock.expiring)
 
@@ -79,8 +92,8 @@ class Sweep:
         await tools.healths.refresh()
         for (provider, account), (in_use, limit) in tools.healths.in_use().items():
             tools.metrics.set_slots(provider, account, in_use, limit)
-        for ((provider, account), operation), is_open in tools.healths.breakers().items():
-            tools.metrics.set_shut(provider, account, operation, shut=is_open)
+        for ((provider, account), operation), unwell in tools.healths.unwell().items():
+            tools.metrics.set_unwell(provider, account, operation, unwell=unwell)
         census = await tools.census.count()
         now_ms = tools.clock.now_ms()
         tools.metrics.set_jobs_in_progress(census.unfinished)

@@ -159,13 +159,17 @@ def test_check_prints_a_table_with_what_it_found(tmp_path: Path, monkeypatch: py
     assert "http://127.0.0.1:1 gave no answer" in done.stdout
     assert "from environment RUNWAYML_API_SECRET" in done.stdout
     assert "1 finding, " in done.stdout
+    assert "no credential was checked" not in done.stdout
 
 
 def test_check_finds_nothing_on_a_fresh_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verdicts, "check", lambda _adapter, _exchanges: ())
     done = run(tmp_path, "check")
     assert done.returncode == 0
-    assert "nothing to find fault with" in done.stdout
+    told = " ".join(done.stdout.split())
+    assert "nothing to find fault with; no credential was checked" in told
+    assert "none was checked: this command was given no account." in told
+    assert "the same --config, and its keys, in" in told
 
 
 def test_openapi_writes_and_notices_drift(tmp_path: Path) -> None:

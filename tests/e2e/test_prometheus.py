@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
 import httpx
 import pytest
 from ports import reserve_port
-from postgres_server import fresh_database
+from postgres_server import OwnServer, create_database, fresh_database
 from prometheus_server import ALERT_NAMES, NEEDS_PROMETHEUS, Prometheus, open_prometheus
 from rich.console import Console
 from rich.table import Table
@@ -26,6 +28,8 @@ from gateway.simulator import FaultScript, SimulatorServer
 pytestmark = [pytest.mark.e2e, NEEDS_PROMETHEUS]
 
 JOBS = 60
+SCRAPES = 20
+"""Once a second: by far more than a key is remembered for in other routes."""
 OPEN = {"WEBHOOKS__ALLOW_HTTP": "true", "WEBHOOKS__ALLOWED_NETWORKS": "127.0.0.1/32"}
 
 
@@ -148,6 +152,36 @@ async def test_a_500_after_acceptance_fires_the_alert(
                 f"\n{alert['labels']['alertname']} fired {took_s:.1f} s after the job was posted:"
             )
             Console().print(f"  {alert['annotations']['summary']}")
+
+
+@pytest.fixture
+def server() -> Iterator[OwnServer]:
+    """A PostgreSQL server of the test's own; not in `tmp_path`, which its user may not enter."""
+    server = OwnServer(Path(tempfile.gettempdir()) / f"motion-gateway-watched-{uuid4().hex[:12]}")
+    yield server
+    server.close()
+
+
+async def test_a_database_that_is_away_fires_its_own_alert_and_no_replica_is_said_to_be_down(
+    simulator_server: StartSimulator, tmp_path: Path, server: OwnServer
+) -> None:
+    url = create_database(server.url)
+    simulator = await simulator_server()
+    settings = {"DATABASE": url, "LIMITS__RATE": "600/m"}
+    async with watched(tmp_path, simulator, settings, replicas=1, workers=1) as seen:
+        prometheus = seen.prometheus
+        await prometheus.comes_to("sum(motion_gateway_storage_failing)", 0)
+        await asyncio.to_thread(server.stop, "immediate")
+        failing = f"sum(sum_over_time(motion_gateway_storage_failing[{SCRAPES}s]))"
+        await prometheus.until(
+            lambda: prometheus.figure(failing), lambda found: found is not None and found >= 2 * SCRAPES - 4
+        )
+        alerts = {alert["labels"]["alertname"] for alert in (await prometheus.ask("alerts"))["alerts"]}
+        assert "MotionGatewayStorageFailing" in alerts
+        assert "MotionGatewayDown" not in alerts
+        assert [up for _, up in await prometheus.query("up")] == [1, 1]
+        await asyncio.to_thread(server.start)
+        await prometheus.comes_to("sum(motion_gateway_storage_failing)", 0)
 
 
 async def show(prometheus: Prometheus) -> None:

@@ -143,3 +143,27 @@ async def test_a_callback_that_cannot_be_stored_is_not_acknowledged(
             for outcome in ("poll", "known")
         ]
     assert taken == [1, 1]
+
+
+async def test_who_watches_is_answered_while_the_server_is_away(
+    tmp_path: Path, server: OwnServer, simulator_server: StartSimulator
+) -> None:
+    """What Prometheus sees is then a gateway without its database, and not one that is down."""
+    url = create_database(server.url)
+    migrate_server(url)
+    clock = JumpClock()
+    simulator = await simulator_server(clock=clock)
+    counted = {"LIMITS__RATE": "600/m"}  # in the database that is away
+    async with open_gateway(tmp_path, simulator, database=url, clock=clock, settings=counted) as running:
+        assert await running.metric("storage_failing") == 0
+        await asyncio.to_thread(server.stop, "immediate")
+        clock.jump(600)  # beyond what any route remembers
+        async with asyncio.timeout(WAIT_S):
+            while await running.metric("storage_failing") != 1:  # noqa: ASYNC110 - seen by a thread
+                await asyncio.sleep(0.05)
+        seen = await running.client.get("/metrics")
+        jobs = await running.client.get("/v1/jobs")
+        async with client_of(running.url, "mgk_of-nobody") as stranger:
+            unknown = await stranger.get("/metrics")
+        assert [seen.status_code, jobs.status_code, unknown.status_code] == [200, 503, 503]
+        await asyncio.to_thread(server.start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 from ports import reserve_port
 from postgres_server import SECRET_KEY, fresh_database
 from running_gateway import PATIENCE_S, client_of, environment
-from serve_process import WorkProcess, made_key
+from serve_process import ServeProcess, WorkProcess, made_key
 
 from gateway.service.keys import Scope
 
@@ -33,6 +34,14 @@ async def looked(http: httpx.AsyncClient) -> str:
     return page
 
 
+async def measured(http: httpx.AsyncClient) -> int:
+    """How many times its loop was seen to wake."""
+    (count,) = re.findall(
+        r"^motion_gateway_event_loop_lag_seconds_count (\d+)", (await http.get("/metrics")).text, re.MULTILINE
+    )
+    return int(count)
+
+
 async def test_it_shows_health_and_metrics_and_nothing_else(tmp_path: Path, environ: dict[str, str]) -> None:
     key = await made_key(environ, tmp_path, Scope.METRICS)
     url = f"http://127.0.0.1:{environ['MOTION_GATEWAY_METRICS__PORT']}"
@@ -45,6 +54,37 @@ async def test_it_shows_health_and_metrics_and_nothing_else(tmp_path: Path, envi
             assert (await stranger.get("/metrics")).status_code == 401
         assert await work.end(signal.SIGTERM) == 0
     assert f"{url}/metrics" in (tmp_path / "work.log").read_text()
+
+
+@pytest.mark.parametrize("works", [True, False], ids=["serve", "serve --no-worker"])
+async def test_whoever_serves_measures_how_late_its_loop_wakes(
+    tmp_path: Path,
+    environ: dict[str, str],
+    works: bool,  # noqa: FBT001 - a column
+) -> None:
+    key = await made_key(environ, tmp_path, Scope.METRICS)
+    options = [] if works else ["--no-worker"]
+    async with (
+        ServeProcess(environ, tmp_path / "serve.log", *options) as serve,
+        client_of(serve.url, key.key) as http,
+        asyncio.timeout(PATIENCE_S),
+    ):
+        while await measured(http) == 0:  # noqa: ASYNC110 - another process's doing
+            await asyncio.sleep(0.05)
+
+
+async def test_whoever_works_alone_measures_how_late_its_loop_wakes(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
+    key = await made_key(environ, tmp_path, Scope.METRICS)
+    url = f"http://127.0.0.1:{environ['MOTION_GATEWAY_METRICS__PORT']}"
+    async with (
+        WorkProcess(environ, tmp_path / "work.log"),
+        client_of(url, key.key) as http,
+        asyncio.timeout(PATIENCE_S),
+    ):
+        while await measured(http) == 0:  # noqa: ASYNC110 - another process's doing
+            await asyncio.sleep(0.05)
 
 
 async def test_a_port_that_is_taken_is_said_by_the_settings_name(

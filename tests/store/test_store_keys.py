@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from store_stage import Stage
 
-from gateway.service.keys import CACHED_S, PREFIX, Principal, Scope
+from gateway.errors import StorageUnavailable
+from gateway.service.keys import CACHED_S, KNOWN_KEYS, KNOWN_S, PREFIX, Keys, Principal, Scope
 from gateway.storage import tables
 from gateway.webhooks.signing import decode_secret
 
@@ -88,3 +90,89 @@ async def test_a_failed_creation_leaves_no_owner(stage: Stage, monkeypatch: pyte
     with pytest.raises(TypeError):
         await stage.keys.create(name="n", owner="alice", scopes=[])
     assert await stage.rows(tables.owners) == []
+
+
+async def away(_operation: Any) -> Any:
+    raise StorageUnavailable("the server is away")
+
+
+async def hanging(_operation: Any) -> Any:
+    await asyncio.Event().wait()
+
+
+WATCHING = pytest.mark.parametrize("scope", [Scope.METRICS, Scope.OPERATOR])
+
+
+@WATCHING
+async def test_who_watches_is_known_for_an_hour_without_the_database(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, scope: Scope
+) -> None:
+    created = await stage.keys.create(name="prometheus", owner="alice", scopes=[scope])
+    principal = await stage.keys.recognize(created.key)
+    assert principal == Principal(created.id, "alice", frozenset({scope}))
+    monkeypatch.setattr(stage.database, "read", away)
+    stage.clock.advance(KNOWN_S - 1)
+    assert await stage.keys.recognize(created.key) == principal
+    with pytest.raises(StorageUnavailable):
+        await stage.keys.authenticate(created.key)
+    stage.clock.advance(1)
+    with pytest.raises(StorageUnavailable):
+        await stage.keys.recognize(created.key)
+
+
+async def test_who_watches_does_not_wait_for_a_database_that_hangs(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = Keys(stage.database, stage.clock, stage.ids, stage.sealer, asked_s=0.01)
+    created = await keys.create(name="prometheus", owner="alice", scopes=[Scope.METRICS])
+    principal = await keys.recognize(created.key)
+    monkeypatch.setattr(stage.database, "read", hanging)
+    stage.clock.advance(CACHED_S)
+    async with asyncio.timeout(20):
+        assert await keys.recognize(created.key) == principal is not None
+
+
+@pytest.mark.parametrize("seen", ["authenticate", "holder", "revoke"])
+async def test_a_key_that_was_seen_revoked_is_not_known_any_more(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, seen: str
+) -> None:
+    created = await stage.keys.create(name="prometheus", owner="alice", scopes=[Scope.METRICS])
+    await stage.keys.recognize(created.key)
+    if seen == "revoke":
+        await stage.keys.revoke(created.id)
+        assert await stage.keys.recognize(created.key) is not None, "remembered, as for every route"
+    else:
+        await Keys(stage.database, stage.clock, stage.ids, stage.sealer).revoke(created.id)
+        stage.clock.advance(CACHED_S)
+        asked = created.id if seen == "holder" else created.key
+        assert await getattr(stage.keys, seen)(asked) is None
+    stage.clock.advance(CACHED_S)
+    monkeypatch.setattr(stage.database, "read", away)
+    with pytest.raises(StorageUnavailable):
+        await stage.keys.recognize(created.key)
+
+
+async def test_a_key_for_jobs_is_not_known_without_the_database(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created = await stage.keys.create(name="app", owner="alice", scopes=[Scope.JOBS])
+    assert await stage.keys.recognize(created.key) is not None
+    stage.clock.advance(CACHED_S)
+    monkeypatch.setattr(stage.database, "read", away)
+    with pytest.raises(StorageUnavailable):
+        await stage.keys.recognize(created.key)
+
+
+async def test_of_too_many_keys_the_latest_are_known(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    created = [
+        await stage.keys.create(name=str(number), owner="alice", scopes=[Scope.METRICS])
+        for number in range(KNOWN_KEYS + 1)
+    ]
+    for one in created:
+        await stage.keys.recognize(one.key)
+    stage.clock.advance(CACHED_S)
+    monkeypatch.setattr(stage.database, "read", away)
+    with pytest.raises(StorageUnavailable):
+        await stage.keys.recognize(created[0].key)
+    for one in created[1:]:
+        assert await stage.keys.recognize(one.key) is not None

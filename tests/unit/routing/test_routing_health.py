@@ -29,6 +29,7 @@ from gateway.routing.health import (
     noted,
     room,
     shut,
+    unwell,
 )
 
 SUBMIT, POLL, CANCEL = Operation.SUBMIT, Operation.POLL, Operation.CANCEL
@@ -190,6 +191,37 @@ def test_after_a_pause_one_submit_tries_and_ends_it(outcome: Outcome, length_ms:
     assert isinstance(room(tried, NO_LIMITS, 0, now_ms=length_ms), Shut)
     well = noted(tried, SUBMIT, Outcome.FINE, now_ms=length_ms + 9)
     assert replace(well, window=None, reached=0) == WELL
+
+
+@pytest.mark.parametrize(
+    ("outcome", "times", "lasting"),
+    [
+        (Outcome.FAILED, IN_A_ROW, True),
+        (Outcome.UNAUTHORIZED, 1, True),
+        (Outcome.UNFUNDED, 1, True),
+        (Outcome.THROTTLED, 1, False),
+    ],
+)
+def test_what_was_shut_is_unwell_until_a_call_goes_well(
+    outcome: Outcome,
+    times: int,
+    lasting: bool,  # noqa: FBT001 - a column
+) -> None:
+    health, now_ms = WELL, 0
+    assert not unwell(health, SUBMIT, now_ms=now_ms)
+    for _ in range(times):
+        health = noted(health, SUBMIT, outcome, now_ms=now_ms)
+    for _ in range(3):
+        assert unwell(health, SUBMIT, now_ms=now_ms)
+        now_ms += LONGEST_PAUSE_MS
+        assert unwell(health, SUBMIT, now_ms=now_ms) is lasting, "a call may be made, and nobody makes one"
+        health = begun(health, NO_LIMITS, now_ms=now_ms)
+        assert unwell(health, SUBMIT, now_ms=now_ms), "one is made"
+        now_ms += 10_000
+        health = noted(health, SUBMIT, outcome, now_ms=now_ms)
+    now_ms += LONGEST_PAUSE_MS
+    health = noted(begun(health, NO_LIMITS, now_ms=now_ms), SUBMIT, Outcome.FINE, now_ms=now_ms)
+    assert [unwell(health, operation, now_ms=now_ms) for operation in Operation] == [False] * 3
 
 
 def test_a_probe_that_was_not_sent_after_all_makes_room_for_another() -> None:

@@ -78,7 +78,7 @@ def use_everything(metrics: Metrics, word: str) -> None:
     metrics.callback(word, word)
     metrics.rate_limited(word)
     metrics.set_slots("alpha", "default", 2, 3)
-    metrics.set_shut("alpha", "default", "submit", shut=True)
+    metrics.set_unwell("alpha", "default", "submit", unwell=True)
     metrics.spent(word, 1)
     metrics.webhook_attempt(word)
     metrics.endpoint_disabled(word)

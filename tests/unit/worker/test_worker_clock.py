@@ -13,7 +13,6 @@ from gateway.errors import StorageUnavailable
 from gateway.service.dispatch import JobTask
 from gateway.service.wakeup import Wakeup
 from gateway.storage import tables
-from gateway.telemetry import Metrics
 from gateway.worker.clock_jumps import LEAST_MS, ClockWatch
 from gateway.worker.loop import Lane, Worker
 
@@ -94,7 +93,6 @@ class Floor:
         worker = Worker(
             self.stage.leases,
             self.clock,
-            Metrics(version="0", providers=["acme"], models=["act-two"], routes=[]),
             self.wakeup.subscribe,
             heartbeat_s=60,
             idle_s=0.01,

@@ -18,7 +18,6 @@ from gateway.service.dispatch import FOLLOW_KINDS, SUBMIT_KINDS, JobTask
 from gateway.service.wakeup import Wakeup
 from gateway.storage import tables
 from gateway.storage.tasks import Claim, Due
-from gateway.telemetry import Metrics
 from gateway.worker import loop as loop_module
 from gateway.worker.loop import Duty, Lane, Worker
 from gateway.worker.tools import nothing
@@ -57,7 +56,6 @@ class Floor:
         return Worker(
             self.stage.leases,
             self.stage.clock,
-            Metrics(version="0", providers=["acme"], models=["act-two"], routes=[]),
             self.wakeup.subscribe,
             heartbeat_s=heartbeat_s,
             idle_s=idle_s,

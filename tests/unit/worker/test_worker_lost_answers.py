@@ -155,7 +155,6 @@ class Life(Bench):
         self._worker = Worker(
             stage.leases,
             stage.clock,
-            self.metrics,
             Wakeup().subscribe,
             heartbeat_s=1.0,
             idle_s=1.0,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from job_examples import DEADLINE_S, a_request
 from store_stage import Stage
@@ -9,10 +11,21 @@ from worker_bench import HOLD_S, RUNNING, SUCCEEDED, Bench, NobodyThere, Reply
 
 from gateway.errors import StorageUnavailable
 from gateway.jobs.job import AttemptState
-from gateway.service.census import Count
+from gateway.routing.breaker import IN_A_ROW, OPEN_MS
+from gateway.routing.health import Limits, Operation, Outcome
 from gateway.service.record import Decide, Recorded
-from gateway.worker.sweep import GRACE_MS
+from gateway.worker.sweep import GRACE_MS, STOCK_KEPT_S
 from providers.contract.status import JobStatus
+
+ACME = ("acme", "default")
+
+
+def pausing(stage: Stage) -> Bench:
+    """A bench whose account's pauses last as long as they do in production."""
+    bench = Bench(stage)
+    bench.limits = Limits()
+    bench.with_accounts(bench.account)
+    return bench
 
 
 async def ended(stage: Stage, *job_ids: str) -> list[bool]:
@@ -185,15 +198,73 @@ async def test_what_the_store_does_not_tell_any_more_is_not_shown_any_more(
     await bench.sweep.measure()
     assert "jobs_held 0.0" in bench.page()
     assert "jobs_in_progress{" in bench.page()
-
-    async def away() -> Count:
-        raise StorageUnavailable("locked")
-
     monkeypatch.setattr(stage.census, "count", away)
     with pytest.raises(StorageUnavailable):
         await bench.sweep.measure()
     assert "jobs_held NaN" in bench.page()
     assert "jobs_in_progress{" not in bench.page()
+
+
+async def away(*_given: object) -> Any:
+    raise StorageUnavailable("locked")
+
+
+async def test_a_look_that_fails_forgets_only_what_it_would_have_set(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(stage)
+    await bench.sweep.measure()
+    await bench.sweep.take_stock()
+    monkeypatch.setattr(stage.census, "count", away)
+    with pytest.raises(StorageUnavailable):
+        await bench.sweep.measure()
+    assert "jobs_held NaN" in bench.page()
+    assert 'owners_at_budget{percent="80"} 0.0' in bench.page()
+    assert 'outputs_expiring{told="undelivered"} 0.0' in bench.page()
+
+
+async def test_what_moves_slowly_is_forgotten_once_nobody_could_look_for_a_minute(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(stage)
+    await bench.sweep.measure()
+    await bench.sweep.take_stock()
+    monkeypatch.setattr(stage.census, "stock", away)
+    stage.clock.advance(STOCK_KEPT_S - 0.001)
+    with pytest.raises(StorageUnavailable):
+        await bench.sweep.take_stock()
+    assert 'owners_at_budget{percent="80"} 0.0' in bench.page()
+    stage.clock.advance(0.001)
+    with pytest.raises(StorageUnavailable):
+        await bench.sweep.take_stock()
+    assert "owners_at_budget{" not in bench.page()
+    assert "outputs_expiring{" not in bench.page()
+    assert "jobs_held 0.0" in bench.page()
+
+
+async def test_a_breaker_is_shown_open_until_a_call_goes_well_and_by_every_replica(stage: Stage) -> None:
+    bench, theirs = pausing(stage), pausing(stage)
+
+    async def shown() -> list[bool]:
+        """Whether it is open, as each replica has it."""
+        for one in (bench, theirs):
+            await one.sweep.measure()
+        series = 'breaker_open{account="default",operation="submit",provider="acme"} 1.0'
+        return [series in one.page() for one in (bench, theirs)]
+
+    assert await shown() == [False, False]
+    for _ in range(IN_A_ROW):
+        await bench.healths.note(ACME, Operation.SUBMIT, Outcome.FAILED)
+    for openings in (1, 2):
+        assert await shown() == [True, True]
+        stage.clock.advance(openings * OPEN_MS / 1000)
+        assert await shown() == [True, True], "nobody calls"
+        await stage.database.write(lambda connection: bench.healths.admit(connection, ACME))
+        assert await shown() == [True, True], "it is tried"
+        await bench.healths.note(ACME, Operation.SUBMIT, Outcome.FAILED)
+    stage.clock.advance(3 * OPEN_MS / 1000)
+    await theirs.healths.note(ACME, Operation.SUBMIT, Outcome.FINE)
+    assert await shown() == [False, False]
 
 
 async def test_a_run_in_its_grace_is_not_asked_for_again_and_again(
