@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import signal
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
@@ -29,6 +31,8 @@ from running_gateway import (
 )
 from serve_process import ServeProcess, made_key
 
+from gateway import crash_points
+from gateway.crash_points import Point
 from gateway.service.keys import Scope
 from gateway.simulator import SimulatorServer
 from gateway.storage import schema
@@ -36,6 +40,7 @@ from gateway.storage.sqlite import open_engine
 
 RUN_S = 600.0
 SECRET = "MOTION_GATEWAY_SECRET_KEY"
+ON_POSTGRES = pytest.mark.parametrize("engine", ["postgres"], indirect=True)
 
 
 @pytest.fixture
@@ -165,6 +170,125 @@ async def test_restored_jobs_are_submitted_where_the_operator_asks_for_that(
     async with served.serving(key) as client:
         await until(client, second, has_run)
     assert await served.bought() == 2
+
+
+@pytest.fixture
+async def spent(served: Served, new_database_url: str, tmp_path: Path) -> tuple[Served, list[str]]:
+    """A backup of two jobs that wait and one that runs, of which one was bought since; about to be restored."""
+    key = (await made_key(served.environ, tmp_path, Scope.JOBS)).key
+    async with served.serving(key) as client:
+        first, second = await served.post(client), await served.post(client)
+        await served.post(client)
+        await until(client, first, has_run)
+        assert (await served.command("backup", "it.backup")).returncode == 0
+        served.clock.jump(RUN_S + 1)
+        await until(client, second, has_run)
+    served.environ["MOTION_GATEWAY_DATABASE"] = new_database_url
+    return served, [key, second]
+
+
+async def check_nothing_is_bought(served: Served, key: str, waited: str) -> None:
+    """Serve what was restored: a job that was submitted since fails, and the provider hears of none."""
+    bought = await served.bought()
+    async with served.serving(key) as client:
+        job = (await client.get(f"/v1/jobs/{waited}")).json()
+        assert (job["status"], job["error"]["code"]) == ("failed", "submission_unknown")
+    assert await served.bought() == bought
+
+
+@BOTH_ENGINES
+@pytest.mark.parametrize("settled", [1, 2])
+async def test_a_restore_that_dies_while_it_settles_jobs_is_done_again(
+    spent: tuple[Served, list[str]], engine: str, settled: int, new_database_url: str
+) -> None:
+    served, (key, waited) = spent
+    served.environ[crash_points.VARIABLE] = f"{Point.RECORD_BEFORE_COMMIT}:{settled}"
+    assert (await served.command("restore", "it.backup", "--fail-queued")).returncode == -signal.SIGKILL
+    del served.environ[crash_points.VARIABLE]
+    if engine == "postgres":
+        await check_nobody_may_use_it(served)
+    done = await served.command("restore", "it.backup", "--fail-queued")
+    assert done.returncode == 0, done.stderr
+    check_invariants(new_database_url)
+    await check_nothing_is_bought(served, key, waited)
+
+
+async def check_nobody_may_use_it(served: Served) -> None:
+    """Every command that would change or serve a database half restored says how to finish that."""
+    for command in ("serve", "work", "migrate", "keys list", "serve --migrate", "backup other.backup"):
+        refused = await served.command(*command.split())
+        assert refused.returncode == 78, (command, refused.stderr)
+        told = f"motion-gateway restore {served.folder / 'it.backup'} --fail-queued"
+        assert told in refused.stderr, (command, refused.stderr)
+
+
+@pytest.fixture
+def dying(tmp_path: Path) -> dict[str, str]:
+    """A PATH on which pg_restore, asked to load, kills whoever asked it and then goes on, or does not."""
+    return {
+        name: f"{_tool(tmp_path / name, then)}{os.pathsep}{tools_path()}"
+        for name, then in {"before": "exit 1", "during": ""}.items()
+    }
+
+
+def _tool(folder: Path, then: str) -> Path:
+    folder.mkdir()
+    real = shutil.which("pg_restore", path=tools_path())
+    tool = folder / "pg_restore"
+    die = f'case "$*" in *--single-transaction*) kill -KILL $PPID; {then or ":"};; esac'
+    tool.write_text(f'#!/bin/sh\n{die}\nexec {real} "$@"\n')
+    tool.chmod(0o700)
+    return folder
+
+
+@ON_POSTGRES
+@pytest.mark.parametrize("when", ["before", "during"])
+async def test_a_restore_that_dies_while_pg_restore_loads_is_done_again(
+    spent: tuple[Served, list[str]], dying: dict[str, str], when: str, new_database_url: str
+) -> None:
+    served, (key, waited) = spent
+    served.environ["PATH"] = dying[when]
+    died = await served.command("restore", "it.backup", "--fail-queued")
+    assert died.returncode == -signal.SIGKILL
+    served.environ["PATH"] = tools_path()
+    await check_nobody_may_use_it(served)
+    while (done := await served.command("restore", "it.backup", "--fail-queued")).returncode:
+        assert "still runs" in done.stderr, done.stderr  # pg_restore outlives its parent
+    check_invariants(new_database_url)
+    await check_nothing_is_bought(served, key, waited)
+
+
+@ON_POSTGRES
+async def test_what_was_loaded_is_not_taken_for_another_backup(spent: tuple[Served, list[str]]) -> None:
+    served, _ = spent
+    served.environ[SECRET], right = "another key", served.environ[SECRET]
+    refused = await served.command("restore", "it.backup", "--fail-queued")
+    assert refused.returncode == 78
+    assert "is not the key" in refused.stderr
+    served.environ[SECRET] = right
+    with (served.folder / "it.backup").open("ab") as backup:
+        backup.write(b"\0")
+    refused = await served.command("restore", "it.backup", "--fail-queued")
+    assert refused.returncode == 1
+    assert "was loaded into this database" in refused.stderr
+    await check_nobody_may_use_it(served)
+
+
+@ON_POSTGRES
+async def test_a_dump_that_cannot_be_loaded_leaves_the_database_empty_and_free(
+    served: Served, new_database_url: str, tmp_path: Path
+) -> None:
+    await made_key(served.environ, tmp_path, Scope.JOBS)
+    assert (await served.command("backup", "it.backup")).returncode == 0
+    served.environ["MOTION_GATEWAY_DATABASE"] = new_database_url
+    backup = tmp_path / "it.backup"
+    whole = backup.read_bytes()
+    backup.write_bytes(whole[:-200])
+    refused = await served.command("restore", "it.backup", "--fail-queued")
+    assert (refused.returncode, "pg_restore failed" in refused.stderr) == (1, True), refused.stderr
+    backup.write_bytes(whole)
+    assert (await served.command("migrate", "--show")).returncode == 0
+    assert (await served.command("restore", "it.backup", "--fail-queued")).returncode == 0
 
 
 async def test_a_database_that_is_served_is_not_restored_over(served: Served, tmp_path: Path) -> None:
