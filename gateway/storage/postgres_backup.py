@@ -16,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.engine import make_url
 
 from gateway.errors import BackupRefused
+from gateway.storage.backup_name import give_name, refuse_taken
 from gateway.storage.postgres_schema import connected
 from gateway.storage.restore_marker import refuse_marked
 
@@ -38,8 +39,7 @@ def dump_server(database: str, target: Path, *, replace: bool) -> None:
         SchemaRefused: a restore of the database is not finished.
         StorageUnavailable: the server cannot be reached.
     """
-    if target.exists() and not replace:
-        raise _taken(target)
+    refuse_taken(target, replace=replace)
     with connected(database) as connection:
         refuse_marked(connection)
     try:
@@ -53,16 +53,7 @@ def dump_server(database: str, target: Path, *, replace: bool) -> None:
                  f"--dbname=service={SERVICE}", environ=environ)  # fmt: skip
         _run("pg_restore", "--list", str(partial), environ=dict(os.environ))
         os.fsync(descriptor)
-        if replace:
-            partial.replace(target)
-        else:
-            try:
-                os.link(partial, target)
-            except FileExistsError as error:
-                raise _taken(target) from error
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-        os.fsync(folder)
-        os.close(folder)
+        give_name(partial, target, replace=replace)
     finally:
         os.close(descriptor)
         partial.unlink(missing_ok=True)
@@ -120,7 +111,3 @@ def _run(tool: str, *arguments: str, environ: dict[str, str]) -> str:
         said = "; ".join(done.stderr.split("\n")[:2]).strip("; ")
         raise BackupRefused(f"{tool} failed: {said or f'exit code {done.returncode}'}")
     return done.stdout
-
-
-def _taken(target: Path) -> BackupRefused:
-    return BackupRefused(f"{target} is there already; name another file, or give --force to replace it")
