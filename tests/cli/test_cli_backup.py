@@ -203,13 +203,17 @@ async def check_nothing_is_bought(served: Served, key: str, waited: str) -> None
 
 @BOTH_ENGINES
 async def test_a_restore_that_dies_while_it_settles_jobs_is_done_again(
-    spent: tuple[Served, list[str]], engine: str, new_database_url: str
+    spent: tuple[Served, list[str]], engine: str, new_database_url: str, tmp_path: Path
 ) -> None:
     served, (key, waited) = spent
     served.environ[crash_points.VARIABLE] = f"{Point.RECORD_BEFORE_COMMIT}:2"  # one is settled, two are not
+    old = tmp_path / "gateway.db"
+    before = old.read_bytes() if engine == "sqlite" else b""
     assert (await served.command("restore", "it.backup", "--fail-queued")).returncode == -signal.SIGKILL
     del served.environ[crash_points.VARIABLE]
-    if engine == "postgres":
+    if engine == "sqlite":
+        assert old.read_bytes() == before
+    else:
         await check_nobody_may_use_it(served)
     done = await served.command_here("restore", "it.backup", "--fail-queued")
     assert done.returncode == 0, done.stderr

@@ -119,11 +119,12 @@ def test_the_image_says_at_which_ports_its_health_is() -> None:
     assert list(ports.values()) == said["EXPOSE"].split()
 
 
-def test_the_images_pg_dump_is_no_older_than_the_server_that_compose_runs() -> None:
+def test_the_images_pg_dump_is_of_the_version_of_the_server_that_compose_runs() -> None:
+    # An older one dumps nothing of it; what a newer pg_restore sets (transaction_timeout) an older one refuses.
     (compose,) = documents(DEPLOY / "compose.yaml")
     server = int(compose["services"]["postgres"]["image"].partition(":")[2])
     (client,) = re.findall(r"postgresql-client-(\d+)", " ".join(one.text for one in stages()[-1]))
-    assert int(client) >= server
+    assert int(client) == server
 
 
 def test_the_image_has_every_package_that_the_gateway_needs() -> None:
