@@ -120,7 +120,7 @@ def test_the_image_says_at_which_ports_its_health_is() -> None:
 
 
 def test_the_images_pg_dump_is_of_the_version_of_the_server_that_compose_runs() -> None:
-    # A newer pg_restore sets what an older server refuses (transaction_timeout); an older pg_dump dumps nothing.
+    # A newer pg_restore sets what an older server refuses (transaction_timeout); an older pg_dump refuses.
     (compose,) = documents(DEPLOY / "compose.yaml")
     server = int(compose["services"]["postgres"]["image"].partition(":")[2])
     (client,) = re.findall(r"postgresql-client-(\d+)", " ".join(one.text for one in stages()[-1]))
