@@ -2,7 +2,7 @@
 
 GatewayError
 ├── SettingsError       a setting is missing or wrong; the start stops with exit code 78
-├── SchemaRefused       the database is newer, damaged or locked by another process; exit code 78
+├── SchemaRefused       the database is newer, damaged, half restored or another process's; exit code 78
 ├── StorageUnavailable  the database cannot be used just now; callers are told to come back (503)
 │   └── OutcomeUnknown  the connection broke in a commit: what was to be stored may be, or not
 ├── BackupRefused       a backup cannot be made or restored as asked; nothing was changed
@@ -29,7 +29,7 @@ class SettingsError(GatewayError):
 
 
 class SchemaRefused(GatewayError):
-    """The database cannot be served: newer schema, damage, or another process holds it."""
+    """The database cannot be served: newer schema, damage, half restored, or another process holds it."""
 
 
 class StorageUnavailable(GatewayError):

@@ -12,13 +12,14 @@ from gateway.cli.chosen_database import chosen_settings
 from gateway.cli.configured import settings_options
 from gateway.cli.screen import busy, measured, open_console
 from gateway.clock import Clock, SystemClock
-from gateway.errors import SchemaRefused
+from gateway.errors import BackupRefused, SchemaRefused
 from gateway.ids import Ids
 from gateway.service.record import Record, Recorded
 from gateway.service.restoring import count_unfinished, settle_restored
 from gateway.settings import Settings
 from gateway.storage.engine import Database
-from gateway.storage.postgres_backup import load_server, revision_of
+from gateway.storage.postgres_backup import revision_of
+from gateway.storage.postgres_restore import finish_restore, load_server, restoring
 from gateway.storage.schema import is_known
 from gateway.storage.sqlite import SQLiteDatabase
 from gateway.storage.sqlite_backup import copied, flush, put_in_place
@@ -55,8 +56,9 @@ def command(*, file: Path, queued: str | None, database: str | None, config: Pat
 
     \b
     The old SQLite file is kept beside the new one. On PostgreSQL the database must be a new, empty one, and
-    is filled by pg_restore. What was accepted, revoked or changed since the backup was made is not in it:
-    see deploy/README.md.
+    is filled by pg_restore; if that is broken off, the same command finishes it, and nobody can use the
+    database before. What was accepted, revoked or changed since the backup was made is not in it: see
+    deploy/README.md.
     """  # noqa: D301  (click's own mark)
     if queued is None:
         raise click.UsageError(CHOOSE)
@@ -100,19 +102,25 @@ async def _settle_file(copy: Path, *, fail: bool) -> str:
 
 
 def _restore_server(settings: Settings, file: Path, *, fail: bool) -> str:
+    """Fill the database and settle its jobs; whenever this dies, it is empty, or refused until it is done."""
     revision = revision_of(file)
-    if revision is not None and not is_known(revision):
+    if revision is None:
+        raise BackupRefused(f"{file} is no backup of a database of Motion Gateway")
+    if not is_known(revision):
         raise SchemaRefused(
             f"{file} has schema {revision}, which this version does not know; run a newer one"
         )
-    with busy(open_console(stderr=True), f"pg_restore from {file}"):
-        load_server(settings.database, file)
-        migrate_store(settings)
-    return asyncio.run(_settle_server(settings, fail=fail))
+    with restoring(settings.database):
+        with busy(open_console(stderr=True), f"pg_restore from {file}"):
+            load_server(settings.database, file, choice="--fail-queued" if fail else "--requeue")
+            migrate_store(settings, restoring=True)
+        settled = asyncio.run(_settle_server(settings, fail=fail))
+        finish_restore(settings.database)
+    return settled
 
 
 async def _settle_server(settings: Settings, *, fail: bool) -> str:
-    store = open_store(settings)
+    store = open_store(settings, restoring=True)
     try:
         return await _settle(store.database, store.clock, fail=fail)
     finally:

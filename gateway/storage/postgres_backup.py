@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Final
 
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from gateway.errors import BackupRefused
+from gateway.storage.backup_name import give_name, refuse_taken
 from gateway.storage.postgres_schema import connected
+from gateway.storage.restore_marker import refuse_marked
 
 SERVICE: Final = "motion-gateway"
+LOADER: Final = "motion-gateway restore"
+"""Under which the server knows a pg_restore of ours (application_name)."""
 _REVISION: Final = re.compile(r"^COPY [^\n]*alembic_version[^\n]*\n([^\n]+)\n\\\.$", re.MULTILINE)
 
 
@@ -33,9 +36,12 @@ def dump_server(database: str, target: Path, *, replace: bool) -> None:
 
     Raises:
         BackupRefused: the file is there, cannot be written, or pg_dump is missing or failed.
+        SchemaRefused: a restore of the database is not finished.
+        StorageUnavailable: the server cannot be reached.
     """
-    if target.exists() and not replace:
-        raise _taken(target)
+    refuse_taken(target, replace=replace)
+    with connected(database) as connection:
+        refuse_marked(connection)
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
     except OSError as error:
@@ -47,50 +53,21 @@ def dump_server(database: str, target: Path, *, replace: bool) -> None:
                  f"--dbname=service={SERVICE}", environ=environ)  # fmt: skip
         _run("pg_restore", "--list", str(partial), environ=dict(os.environ))
         os.fsync(descriptor)
-        if replace:
-            partial.replace(target)
-        else:
-            try:
-                os.link(partial, target)
-            except FileExistsError as error:
-                raise _taken(target) from error
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-        os.fsync(folder)
-        os.close(folder)
+        give_name(partial, target, replace=replace)
     finally:
         os.close(descriptor)
         partial.unlink(missing_ok=True)
 
 
-def load_server(database: str, dump: Path) -> None:
-    """Read a dump into an empty database, all of it or nothing.
+def load_dump(database: str, dump: Path) -> None:
+    """Read a dump into a database, all of it or nothing.
 
     Raises:
-        BackupRefused: the database is not empty, or pg_restore is missing or failed.
-        StorageUnavailable: the server cannot be reached.
+        BackupRefused: pg_restore is missing or failed.
     """
-    refuse_filled(database)
-    with service_of(database) as environ:
+    with service_of(database, name=LOADER) as environ:
         _run("pg_restore", "--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges",
              f"--dbname=service={SERVICE}", str(dump), environ=environ)  # fmt: skip
-
-
-def refuse_filled(database: str) -> None:
-    """Make sure that a database holds no tables: what is there is never overwritten.
-
-    Raises:
-        BackupRefused: it holds some.
-        StorageUnavailable: the server cannot be reached.
-    """
-    with connected(database) as connection:
-        tables = connection.execute(
-            text("SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()")
-        ).scalar_one()
-    if tables:
-        raise BackupRefused(
-            "the database is not empty; make a new one (createdb), and name that with --database: the one"
-            " that is there stays as it is"
-        )
 
 
 def revision_of(dump: Path) -> str | None:
@@ -106,14 +83,20 @@ def revision_of(dump: Path) -> str | None:
 
 
 @contextmanager
-def service_of(database: str) -> Generator[dict[str, str]]:
-    """Return the environment in which libpq finds the database: a file, since others see command lines."""
+def service_of(database: str, *, name: str = SERVICE) -> Generator[dict[str, str]]:
+    """Return the environment in which libpq finds the database: a file, since others see command lines.
+
+    Args:
+        database: the setting: `postgresql://...`.
+        name: under which the server is to know the tool.
+    """
     url = make_url(database).set(drivername="postgresql").render_as_string(hide_password=False)
-    parameters = {name: value for name, value in conninfo_to_dict(url).items() if value}
+    parameters = {key: value for key, value in conninfo_to_dict(url).items() if value}
+    parameters["application_name"] = name
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "service.conf"
         file.touch(mode=0o600)
-        file.write_text(f"[{SERVICE}]\n" + "".join(f"{name}={value}\n" for name, value in parameters.items()))
+        file.write_text(f"[{SERVICE}]\n" + "".join(f"{key}={value}\n" for key, value in parameters.items()))
         yield {**os.environ, "PGSERVICEFILE": str(file)}
 
 
@@ -128,7 +111,3 @@ def _run(tool: str, *arguments: str, environ: dict[str, str]) -> str:
         said = "; ".join(done.stderr.split("\n")[:2]).strip("; ")
         raise BackupRefused(f"{tool} failed: {said or f'exit code {done.returncode}'}")
     return done.stdout
-
-
-def _taken(target: Path) -> BackupRefused:
-    return BackupRefused(f"{target} is there already; name another file, or give --force to replace it")

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from gateway.errors import StorageUnavailable
 from gateway.storage.canary import hold_against
 from gateway.storage.postgres_line import SESSION, open_server
+from gateway.storage.restore_marker import refuse_marked
 from gateway.storage.schema import SchemaState, inspect_schema, migrate
 from gateway.storage.sealing import Sealer
 
@@ -21,28 +22,36 @@ LOCK = 7_234_019_446_711_208_001
 MIGRATING = {**SESSION, "statement_timeout": "0", "idle_in_transaction_session_timeout": "0"}
 
 
-def inspect_server(database: str) -> SchemaState:
+def inspect_server(database: str, *, restoring: bool = False) -> SchemaState:
     """Tell how far the schema is behind.
 
     Args:
         database: the setting: `postgresql://...`.
+        restoring: whether the caller restores it; nobody else may use it until that is done.
 
     Raises:
-        SchemaRefused: it is newer than this version.
+        SchemaRefused: it is newer than this version, or a restore of it is not finished.
         StorageUnavailable: the server cannot be reached.
     """
-    with _connected(database, SESSION) as connection, connection.begin():
-        return inspect_schema(connection)
+    with connected(database) as connection:
+        state = inspect_schema(connection)
+        if not restoring:
+            refuse_marked(connection)
+        return state
 
 
-def migrate_server(database: str) -> tuple[str, ...]:
+def migrate_server(database: str, *, restoring: bool = False) -> tuple[str, ...]:
     """Apply what the schema lacks; processes that do so at once wait for the first.
+
+    Args:
+        database: the setting: `postgresql://...`.
+        restoring: whether the caller restores it.
 
     Returns:
         The revisions applied.
 
     Raises:
-        SchemaRefused: it is newer than this version.
+        SchemaRefused: it is newer than this version, or a restore of it is not finished.
         StorageUnavailable: the server cannot be reached.
     """
     with _connected(database, MIGRATING) as connection:
@@ -51,6 +60,8 @@ def migrate_server(database: str) -> tuple[str, ...]:
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK})
         with connection.begin():
             state = inspect_schema(connection)
+            if not restoring:
+                refuse_marked(connection)
         if state.pending:
             with connection.begin():
                 migrate(connection)
@@ -72,6 +83,13 @@ def hold_key_against(database: str, sealer: Sealer, *, key: str, change: bool) -
     """
     opened = partial(connected, database)
     hold_against(opened, opened if change else None, sealer, key=key)
+
+
+@contextmanager
+def kept_connected(database: str) -> Generator[Connection]:
+    """Connect for as long as the caller likes, outside of a transaction. Raises like `connected`."""
+    with _connected(database, SESSION) as connection:
+        yield connection
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import BackupRefused, StorageUnavailable
+from gateway.storage.backup_name import flush_folder, give_name, refuse_taken
 
 PAGES: Final = 2000
 """Copied between two words on how far it is."""
@@ -41,10 +42,9 @@ def back_up(source: Path, target: Path, *, replace: bool, on_copied: OnCopied) -
         BackupRefused: there is a file of that name, its folder cannot be written, or the copy is damaged.
         StorageUnavailable: the database cannot be read just now.
     """
-    if target.exists() and not replace:
-        raise _taken(target)
+    refuse_taken(target, replace=replace)
     with copied(source, beside=target, on_copied=on_copied) as copy:
-        _give_name(copy, target, replace=replace)
+        give_name(copy, target, replace=replace)
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def put_in_place(copy: Path, path: Path, *, aside: Path) -> bool:
         copy.replace(path)
     except OSError as error:
         raise BackupRefused(f"{path} cannot be kept as {aside} ({error.strerror})") from error
-    _flush_folder(path.parent)
+    flush_folder(path.parent)
     return had
 
 
@@ -170,21 +170,6 @@ def _make_file(beside: Path) -> Path:
     return Path(name)
 
 
-def _give_name(copy: Path, target: Path, *, replace: bool) -> None:
-    if replace:
-        copy.replace(target)
-    else:
-        try:
-            os.link(copy, target)  # which, other than a rename, never replaces what came meanwhile
-        except FileExistsError as error:
-            raise _taken(target) from error
-    _flush_folder(target.parent)
-
-
-def _taken(target: Path) -> BackupRefused:
-    return BackupRefused(f"{target} is there already; name another file, or give --force to replace it")
-
-
 def _empty_wal(path: Path) -> None:
     """Bring what is in the WAL into the file. One that is damaged is kept as it is, with its WAL."""
     with (
@@ -192,11 +177,3 @@ def _empty_wal(path: Path) -> None:
         closing(sqlite3.connect(path, isolation_level=None)) as connection,
     ):
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -123,13 +123,14 @@ def _hold(settings: Settings, sealer: Sealer, *, change: bool) -> None:
     sqlite_file.hold_key_against(path, sealer, key=key, change=change)
 
 
-def migrate_store(settings: Settings) -> tuple[str, ...]:
+def migrate_store(settings: Settings, *, restoring: bool = False) -> tuple[str, ...]:
     """Apply what the schema lacks, and return the revisions applied. Raises like `inspect_store`.
 
-    On SQLite only while nobody serves it; on PostgreSQL beside whoever does, since migrations only add.
+    On SQLite only while nobody serves it; on PostgreSQL beside whoever does, since migrations only add. A
+    server's database whose restore is not finished is brought up by whoever restores it, and nobody else.
     """
     path = database_path(settings)
-    return migrate_server(settings.database) if path is None else bring_up(path)
+    return migrate_server(settings.database, restoring=restoring) if path is None else bring_up(path)
 
 
 def open_store(
@@ -139,6 +140,7 @@ def open_store(
     on_refused: Callable[[], None] = lambda: None,
     clock: Clock | None = None,
     serving: bool = False,
+    restoring: bool = False,
 ) -> Store:
     """Open the database: a SQLite file migrated on the way, a server only when its schema is this version's.
 
@@ -148,16 +150,18 @@ def open_store(
         on_refused: told about each operation that failed because the database could not be used.
         clock: the time to use; None takes the machine's for a file, the server's for a server.
         serving: whether the caller has the lock of `lock_store`, and so may keep room on the disk.
+        restoring: whether the caller restores a server's database, which nobody else may use until then.
 
     Raises:
-        SchemaRefused: it is newer than this version, damaged, or no database at all; or a server's is older.
+        SchemaRefused: it is newer than this version, damaged, or no database at all; or a server's is older,
+            or its restore is not finished.
         SettingsError: its key file is empty, there is no key for a server's, or it is not the key that the
             secrets in it were sealed with.
         StorageUnavailable: it cannot be used just now.
     """
     path = database_path(settings)
     if path is None:
-        return _open_server(settings, on_commit, on_refused, clock)
+        return _open_server(settings, on_commit, on_refused, clock, restoring=restoring)
     make_file(path)
     migrate_file(path, checked_bytes=CHECKED_BYTES if serving else 0)
     secret = key_beside(path) if settings.secret_key is None else settings.secret_key.reveal()
@@ -173,11 +177,16 @@ def open_store(
 
 
 def _open_server(
-    settings: Settings, on_commit: OnCommit | None, on_refused: Callable[[], None], clock: Clock | None
+    settings: Settings,
+    on_commit: OnCommit | None,
+    on_refused: Callable[[], None],
+    clock: Clock | None,
+    *,
+    restoring: bool,
 ) -> Store:
     if settings.secret_key is None:  # `settings.load` refuses it earlier, and says from where
         raise SettingsError("secret_key: PostgreSQL needs one; set MOTION_GATEWAY_SECRET_KEY")
-    pending = inspect_server(settings.database).pending
+    pending = inspect_server(settings.database, restoring=restoring).pending
     if pending:
         numbers = ", ".join(revision.partition(" ")[0] for revision in pending)
         behind = f"the database's schema lacks what this version needs (migrations {numbers})"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import shutil
 import signal
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,8 @@ from running_gateway import (
 )
 from serve_process import ServeProcess, made_key
 
+from gateway import crash_points
+from gateway.crash_points import Point
 from gateway.service.keys import Scope
 from gateway.simulator import SimulatorServer
 from gateway.storage import schema
@@ -36,6 +41,7 @@ from gateway.storage.sqlite import open_engine
 
 RUN_S = 600.0
 SECRET = "MOTION_GATEWAY_SECRET_KEY"
+ON_POSTGRES = pytest.mark.parametrize("engine", ["postgres"], indirect=True)
 
 
 @pytest.fixture
@@ -75,6 +81,10 @@ class Served:
 
     async def command(self, *arguments: str) -> Done:
         return await asyncio.to_thread(run_process, self.folder, *arguments, **self.environ)
+
+    async def command_here(self, *arguments: str) -> Done:
+        """Run a command in this process, which is quicker."""
+        return await asyncio.to_thread(run, self.folder, *arguments, **self.environ)
 
     async def bought(self) -> int:
         counted: int = (await stats_of(self.providers))["accepted"]["runway"]
@@ -165,6 +175,129 @@ async def test_restored_jobs_are_submitted_where_the_operator_asks_for_that(
     async with served.serving(key) as client:
         await until(client, second, has_run)
     assert await served.bought() == 2
+
+
+@pytest.fixture
+async def spent(served: Served, new_database_url: str, tmp_path: Path) -> tuple[Served, list[str]]:
+    """A backup of a job that runs and two that wait, of which one was bought since; about to be restored."""
+    key = (await made_key(served.environ, tmp_path, Scope.JOBS)).key
+    async with served.serving(key) as client:
+        first, second = await served.post(client), await served.post(client)
+        await served.post(client)
+        await until(client, first, has_run)
+        assert (await served.command_here("backup", "it.backup")).returncode == 0
+        served.clock.jump(RUN_S + 1)
+        await until(client, second, has_run)
+    served.environ["MOTION_GATEWAY_DATABASE"] = new_database_url
+    return served, [key, second]
+
+
+async def check_nothing_is_bought(served: Served, key: str, waited: str) -> None:
+    """Serve what was restored: a job that was submitted since fails, and the provider hears of none."""
+    bought = await served.bought()
+    async with served.serving(key) as client:
+        job = (await client.get(f"/v1/jobs/{waited}")).json()
+        assert (job["status"], job["error"]["code"]) == ("failed", "submission_unknown")
+    assert await served.bought() == bought
+
+
+@BOTH_ENGINES
+async def test_a_restore_that_dies_while_it_settles_jobs_is_done_again(
+    spent: tuple[Served, list[str]], engine: str, new_database_url: str, tmp_path: Path
+) -> None:
+    served, (key, waited) = spent
+    served.environ[crash_points.VARIABLE] = f"{Point.RECORD_BEFORE_COMMIT}:2"  # one is settled, two are not
+    old = tmp_path / "gateway.db"
+    before = old.read_bytes() if engine == "sqlite" else b""
+    assert (await served.command("restore", "it.backup", "--fail-queued")).returncode == -signal.SIGKILL
+    del served.environ[crash_points.VARIABLE]
+    if engine == "sqlite":
+        assert old.read_bytes() == before
+    else:
+        await check_nobody_may_use_it(served)
+    done = await served.command_here("restore", "it.backup", "--fail-queued")
+    assert done.returncode == 0, done.stderr
+    check_invariants(new_database_url)
+    await check_nothing_is_bought(served, key, waited)
+
+
+async def check_nobody_may_use_it(served: Served) -> None:
+    """Every command that would change or serve a database half restored says how to finish that."""
+    for asked_for in ("serve", "work", "migrate", "keys list", "backup other.backup"):
+        here = served.command if asked_for in {"serve", "work"} else served.command_here
+        refused = await here(*asked_for.split())
+        assert refused.returncode == 78, (asked_for, refused.stderr)
+        told = f"motion-gateway restore {served.folder / 'it.backup'} --fail-queued"
+        assert told in refused.stderr, (asked_for, refused.stderr)
+
+
+@pytest.fixture
+def dying(tmp_path: Path) -> dict[str, str]:
+    """A PATH on which pg_restore, asked to load, kills whoever asked it and then goes on, or does not."""
+    return {
+        name: f"{_tool(tmp_path / name, then)}{os.pathsep}{tools_path()}"
+        for name, then in {"before": "exit 1", "during": ""}.items()
+    }
+
+
+def _tool(folder: Path, then: str) -> Path:
+    folder.mkdir()
+    real = shutil.which("pg_restore", path=tools_path())
+    tool = folder / "pg_restore"
+    die = f'case "$*" in *--single-transaction*) kill -KILL $PPID; {then or ":"};; esac'
+    tool.write_text(f'#!/bin/sh\n{die}\nexec {real} "$@"\n')
+    tool.chmod(0o700)
+    return folder
+
+
+@ON_POSTGRES
+@pytest.mark.parametrize("when", ["before", "during"])
+async def test_a_restore_that_dies_while_pg_restore_loads_is_done_again(
+    spent: tuple[Served, list[str]], dying: dict[str, str], when: str, new_database_url: str
+) -> None:
+    served, (key, waited) = spent
+    served.environ["PATH"] = dying[when]
+    died = await served.command("restore", "it.backup", "--fail-queued")
+    assert died.returncode == -signal.SIGKILL
+    served.environ["PATH"] = tools_path()
+    await check_nobody_may_use_it(served)
+    while (done := await served.command_here("restore", "it.backup", "--fail-queued")).returncode:
+        assert "still runs" in done.stderr, done.stderr  # pg_restore outlives its parent
+    check_invariants(new_database_url)
+    await check_nothing_is_bought(served, key, waited)
+
+
+@ON_POSTGRES
+async def test_what_was_loaded_is_not_taken_for_another_backup(spent: tuple[Served, list[str]]) -> None:
+    served, _ = spent
+    served.environ[SECRET], right = "another key", served.environ[SECRET]
+    refused = await served.command_here("restore", "it.backup", "--fail-queued")
+    assert refused.returncode == 78
+    assert "is not the key" in refused.stderr
+    served.environ[SECRET] = right
+    with (served.folder / "it.backup").open("ab") as backup:
+        backup.write(b"\0")
+    refused = await served.command_here("restore", "it.backup", "--fail-queued")
+    assert refused.returncode == 1
+    assert "was loaded into this database" in refused.stderr
+    await check_nobody_may_use_it(served)
+
+
+@ON_POSTGRES
+async def test_a_dump_that_cannot_be_loaded_leaves_the_database_empty_and_free(
+    served: Served, new_database_url: str, tmp_path: Path
+) -> None:
+    await made_key(served.environ, tmp_path, Scope.JOBS)
+    assert (await served.command_here("backup", "it.backup")).returncode == 0
+    served.environ["MOTION_GATEWAY_DATABASE"] = new_database_url
+    backup = tmp_path / "it.backup"
+    whole = backup.read_bytes()
+    backup.write_bytes(whole[:-200])
+    refused = await served.command_here("restore", "it.backup", "--fail-queued")
+    assert (refused.returncode, "pg_restore failed" in refused.stderr) == (1, True), refused.stderr
+    backup.write_bytes(whole)
+    assert (await served.command_here("migrate", "--show")).returncode == 0
+    assert (await served.command_here("restore", "it.backup", "--fail-queued")).returncode == 0
 
 
 async def test_a_database_that_is_served_is_not_restored_over(served: Served, tmp_path: Path) -> None:
@@ -311,3 +444,60 @@ def test_what_pg_dump_needs_is_said_where_it_is_not_there(tmp_path: Path) -> Non
     assert done.returncode == 1
     assert "pg_dump is not on the PATH" in done.stderr
     assert names(tmp_path) == set()
+
+
+@pytest.fixture
+def backed_up(engine: str, database_url: str, tmp_path: Path) -> Callable[..., Done]:
+    """The command `backup`, of a database with a key in it."""
+    given = {SECRET: "a key for tests", "PATH": tools_path()}
+    there = ("--database", database_url)
+    assert run(tmp_path, "keys", "create", "--name", "first", *there, **given).returncode == 0
+    begin = b"SQLite format 3" if engine == "sqlite" else b"PGDMP"
+
+    def back_up(*options: str) -> Done:
+        done = run(tmp_path, "backup", "it.backup", *options, *there, **given)
+        if done.returncode == 0:
+            assert (tmp_path / "it.backup").read_bytes().startswith(begin)
+        assert not list(tmp_path.glob("*.partial"))
+        return done
+
+    return back_up
+
+
+def no_links(*_: object) -> None:
+    """What os.link says on exFAT, and on many a CIFS."""
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+@BOTH_ENGINES
+def test_a_backup_is_made_where_there_are_no_hard_links(
+    backed_up: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", no_links)
+    done = backed_up()
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "it.backup").stat().st_mode & 0o777 == 0o600
+
+
+@BOTH_ENGINES
+def test_a_file_that_came_meanwhile_is_kept_where_there_are_no_hard_links(
+    backed_up: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def came(_copy: Path, target: Path) -> None:
+        target.write_text("precious")
+        no_links()
+
+    monkeypatch.setattr(os, "link", came)
+    refused = backed_up()
+    assert (refused.returncode, (tmp_path / "it.backup").read_text()) == (1, "precious")
+    assert "is there already" in refused.stderr
+
+
+@BOTH_ENGINES
+def test_a_name_that_cannot_be_given_is_refused_in_words(
+    backed_up: Callable[..., Done], tmp_path: Path
+) -> None:
+    (tmp_path / "it.backup").mkdir()
+    refused = backed_up("--force")
+    assert refused.returncode == 1
+    assert "no file can be named" in refused.stderr

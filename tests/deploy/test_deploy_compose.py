@@ -10,7 +10,9 @@ from deployed_files import DEPLOY, Document, documents, unknown
 from gateway.cli.root import COMMANDS
 from gateway.settings import Settings
 
-OURS = ("gateway", "worker", "migrate")
+OURS = ("gateway", "worker", "migrate", "backup")
+MADE = "./backups"
+"""The folder that an operator makes."""
 
 
 def compose() -> Document:
@@ -58,10 +60,18 @@ def test_nothing_is_reached_from_outside_the_machine() -> None:
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
 
 
+def test_a_backup_goes_to_the_machine_and_waits_for_no_migration() -> None:
+    service = compose()["services"]["backup"]
+    assert service["profiles"], "it is not started with the rest"
+    assert service["volumes"] == [f"{MADE}:/backup"]
+    assert set(service["depends_on"]) == {"postgres"}, "what is restored into must be empty"
+
+
 def mounted() -> list[str]:
     services = compose()["services"].values()
     volumes = [volume for service in services for volume in service.get("volumes", ())]
-    return [volume.partition(":")[0] for volume in volumes if volume.startswith("./")]
+    sources = [volume.partition(":")[0] for volume in volumes if volume.startswith("./")]
+    return [source for source in sources if source != MADE]
 
 
 @pytest.mark.parametrize("path", mounted())

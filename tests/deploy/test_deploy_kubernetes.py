@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 import pytest
 from deployed_files import DEPLOY, Document, documents, unknown
@@ -28,6 +29,8 @@ def of_kind(*kinds: str) -> list[Document]:
 def pods() -> Iterator[tuple[str, Document]]:
     for one in of_kind("Deployment", "Job"):
         yield one["metadata"]["name"], one["spec"]["template"]
+    for one in of_kind("CronJob"):
+        yield one["metadata"]["name"], one["spec"]["jobTemplate"]["spec"]["template"]
 
 
 PODS = dict(pods())
@@ -48,13 +51,72 @@ def test_each_pod_is_an_ordinary_users_and_writes_nowhere(name: str) -> None:
     assert container["args"][0] in COMMANDS
 
 
-@pytest.mark.parametrize("name", PODS)
+DEPLOYED = [one["metadata"]["name"] for one in of_kind("Deployment")]
+
+
+def linger_s(name: str) -> float:
+    """How long a pod waits before it is told to end."""
+    (container,) = PODS[name]["spec"]["containers"]
+    if "lifecycle" not in container:
+        return 0.0
+    program, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert program == "sleep"
+    return float(seconds)
+
+
+@pytest.mark.parametrize("name", [*DEPLOYED, "motion-gateway-migrate"])
 def test_each_pod_may_take_longer_to_end_than_its_worker_does(name: str) -> None:
     set_s = [float(one.partition("=")[2]) for one in literals() if "WORKER__STOP_S" in one]
-    assert PODS[name]["spec"]["terminationGracePeriodSeconds"] > max(Settings().worker.stop_s, *set_s) + 10
+    least_s = linger_s(name) + max(Settings().worker.stop_s, *set_s) + 10
+    assert PODS[name]["spec"]["terminationGracePeriodSeconds"] >= least_s
 
 
-@pytest.mark.parametrize("name", [one["metadata"]["name"] for one in of_kind("Deployment")])
+def test_a_pod_that_a_service_leads_to_goes_on_until_nobody_sends_requests_there() -> None:
+    for service in of_kind("Service"):
+        led_to = [
+            name
+            for name, pod in PODS.items()
+            if service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+        ]
+        assert led_to
+        assert all(linger_s(name) >= 5 for name in led_to)
+
+
+def test_an_upgrade_resets_nobodys_number() -> None:
+    assert not [one["metadata"]["name"] for one in of_kind("Deployment") if "replicas" in one["spec"]]
+
+
+def test_a_backup_goes_to_a_volume_that_is_claimed_and_mounted() -> None:
+    (claim,) = of_kind("PersistentVolumeClaim")
+    pod = PODS["motion-gateway-backup"]["spec"]
+    (container,) = pod["containers"]
+    command, file = container["args"]
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert command == "backup"
+    claimed = volumes[mounts[str(PurePosixPath(file).parent)]]["persistentVolumeClaim"]["claimName"]
+    assert claimed == claim["metadata"]["name"]
+    assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
+    assert {one["name"] for one in container["env"]} == set(re.findall(r"\$\((\w+)\)", file))
+
+
+def test_what_is_scraped_is_the_gateways_under_the_name_that_the_alerts_go_by() -> None:
+    (monitor,) = documents(FOLDER / "monitoring.yaml")
+    (wanted,) = monitor["spec"]["selector"]["matchExpressions"]
+    scraped = {
+        name for name, pod in PODS.items() if pod["metadata"]["labels"][wanted["key"]] in wanted["values"]
+    }
+    assert scraped == set(DEPLOYED)
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    ports = [PODS[name]["spec"]["containers"][0]["ports"] for name in scraped]
+    assert all(endpoint["port"] in {port["name"] for port in one} for one in ports)
+    assert endpoint["path"] in PATHS
+    (prometheus,) = documents(DEPLOY / "prometheus" / "prometheus.yml")
+    (scrape,) = prometheus["scrape_configs"]
+    assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": scrape["job_name"]}]
+
+
+@pytest.mark.parametrize("name", DEPLOYED)
 def test_probes_ask_for_paths_that_there_are(name: str) -> None:
     (container,) = PODS[name]["spec"]["containers"]
     ports = {port["name"] for port in container["ports"]}

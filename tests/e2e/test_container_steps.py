@@ -95,10 +95,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
     return made
 
 
-def healthy(image: Image, environment: dict[str, str], port: int) -> bool:
+def healthy(image: Image, environment: dict[str, str]) -> bool:
     """What the engine would find out by HEALTHCHECK."""
-    check = json.loads(image.said("HEALTHCHECK").partition("CMD ")[2])
-    argv = [part.replace(":8080/", f":{port}/") for part in check]
+    argv = [image.moved(part) for part in json.loads(image.said("HEALTHCHECK").partition("CMD ")[2])]
     argv[0] = str(image.root / "opt/motion-gateway/bin" / argv[0])
     return subprocess.run(argv, env=environment, capture_output=True, check=False).returncode == 0
 
@@ -126,9 +125,9 @@ def test_the_images_steps_make_a_gateway_that_serves(image: Image) -> None:
         image.command("keys", "create", "--name", "first"),
         env=environment, cwd=folder, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert not healthy(image, environment, port)
+    assert not healthy(image, environment)
     with running(image, environment) as process:
-        while not healthy(image, environment, port):
+        while not healthy(image, environment):
             assert process.poll() is None, "it ended by itself"
         headers = {"Authorization": f"Bearer {made.stdout.strip()}"}
         reply = httpx.get(f"http://127.0.0.1:{port}/v1/providers", headers=headers, trust_env=False)
