@@ -222,9 +222,9 @@ PROBLEMS: dict[str, ProblemType] = {
     "endpoint-disabled": ProblemType(
         409,
         "Nothing is sent to this webhook endpoint",
-        "It was disabled, since it answered 410, took nothing for 120 hours, or on request; or it was "
-        "deleted. `POST /v1/webhook-endpoints/{id}/test` shows whether it works; after `enable` send the "
-        "request again.",
+        "It was disabled, since it answered 410, took nothing for 120 hours (with failures on three days), "
+        "or on request; or it was deleted. `POST /v1/webhook-endpoints/{id}/test` shows whether it works; "
+        "after `enable` send the request again.",
     ),
     "rotated-too-often": ProblemType(
         409,

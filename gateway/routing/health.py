@@ -23,6 +23,7 @@ from gateway.routing.breaker import Breaker
 CUT = 0.7
 FIRST_PAUSE_MS = 2_000
 LONGEST_PAUSE_MS = 900_000
+UNUSED_MS = 3_600_000
 SHORTEST_ASKED_MS = 1_000
 LONGEST_ASKED_MS = 3_600_000
 UNAUTHORIZED_MS = 60_000
@@ -197,10 +198,12 @@ def on_trial(health: Health, operation: Operation) -> bool:
 def unwell(health: Health, operation: Operation, *, now_ms: int) -> bool:
     """Whether a kind of call has not gone well since its breaker opened, or its key or balance was refused.
 
-    Also while a call is let through to try it, and while nobody calls. A pause that a 429 asked for is over
-    when it is over: it says nothing of the next call.
+    Also while a call is let through to try it, and while nobody calls: for an hour, after which failures say
+    nothing any more of a kind of call that nobody needs. A pause that a 429 asked for is over when it is
+    over: it says nothing of the next call.
     """
-    broken = breaker_of(health, operation).openings > 0
+    kept = breaker_of(health, operation)
+    broken = kept.openings > 0 and now_ms < kept.open_until_ms + UNUSED_MS
     lasting = any(_pause(health, name).times for name in _PAUSES[operation] if name != "throttled")
     return broken or lasting or shut(health, operation, now_ms=now_ms) is not None
 

@@ -316,7 +316,7 @@ METRICS: Final = (
         unit="0 or 1",
         meaning="1 from when calls of a kind to an account are withheld (the last ones failed, its key is"
         " refused, or its balance is used up) until one goes well: also while one is made to try it, and"
-        " while nobody calls. For a 429, while its pause lasts.",
+        " while nobody calls, then for an hour. For a 429, while its pause lasts.",
         labels=(_PROVIDER, _ACCOUNT, _OPERATION),
         group=SLOTS,
         fleet=Fleet.MAX,
@@ -370,8 +370,8 @@ METRICS: Final = (
         name="webhook_endpoints_disabled_total",
         kind=Kind.COUNTER,
         unit="endpoints",
-        meaning="Webhook endpoints disabled: gone (answered 410), failing (no success for 120 hours),"
-        " requested.",
+        meaning="Webhook endpoints disabled: gone (answered 410), failing (no success for 120 hours, and"
+        " failures on three days), requested.",
         labels=(Label("reason", DISABLED),),
         group=WEBHOOKS,
         fleet=Fleet.SUM,

@@ -17,6 +17,17 @@ from net_servers import OK, Handler, RawServer, answering
 from gateway.net import DIAL, Dial, DialPolicy, DialRefused, GuardedTransport, parse_policy
 from gateway.net.resolver import first_few
 
+
+def has_ipv6() -> bool:
+    """Whether this machine has the loopback address of IPv6."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+NEEDS_IPV6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
 LOOPBACK = parse_policy(allowed_networks=["127.0.0.0/8", "::1"], allow_http=True)
 MANY = [f"8.8.4.{number}" for number in range(100)] + [f"2606:4700::{number:x}" for number in range(100)]
 CONNECT_S = 0.4
@@ -116,7 +127,9 @@ async def test_one_refused_address_refuses_all_also_where_it_would_not_be_dialle
     assert name.dialled == []
 
 
-@pytest.mark.parametrize(("dead", "alive"), [("127.0.0.2", "127.0.0.3"), ("::1", "127.0.0.1")])
+@pytest.mark.parametrize(
+    ("dead", "alive"), [("127.0.0.2", "127.0.0.3"), pytest.param("::1", "127.0.0.1", marks=NEEDS_IPV6)]
+)
 async def test_a_receivers_next_address_is_dialled_once_the_one_before_was_given_up(
     dead: str, alive: str
 ) -> None:
@@ -137,6 +150,7 @@ async def test_a_provider_whose_address_does_not_answer_is_dialled_at_the_next_w
     assert name.dialled == ["127.0.0.2", "127.0.0.3"]
 
 
+@NEEDS_IPV6
 @pytest.mark.parametrize("policy", [None, LOOPBACK], ids=["provider", "receiver"])
 async def test_an_address_that_refuses_is_followed_by_the_one_of_the_other_family(
     policy: DialPolicy | None,

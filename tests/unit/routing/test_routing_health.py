@@ -17,6 +17,7 @@ from gateway.routing.health import (
     LONGEST_PAUSE_MS,
     UNAUTHORIZED_MS,
     UNFUNDED_MS,
+    UNUSED_MS,
     WELL,
     Health,
     Limits,
@@ -222,6 +223,14 @@ def test_what_was_shut_is_unwell_until_a_call_goes_well(
     now_ms += LONGEST_PAUSE_MS
     health = noted(begun(health, NO_LIMITS, now_ms=now_ms), SUBMIT, Outcome.FINE, now_ms=now_ms)
     assert [unwell(health, operation, now_ms=now_ms) for operation in Operation] == [False] * 3
+
+
+def test_a_kind_of_call_that_nobody_makes_any_more_is_unwell_for_an_hour() -> None:
+    health = WELL
+    for _ in range(IN_A_ROW):
+        health = noted(health, SUBMIT, Outcome.FAILED, now_ms=0)
+    over_ms = health.submit.open_until_ms + UNUSED_MS
+    assert [unwell(health, SUBMIT, now_ms=now_ms) for now_ms in (over_ms - 1, over_ms)] == [True, False]
 
 
 def test_a_probe_that_was_not_sent_after_all_makes_room_for_another() -> None:
