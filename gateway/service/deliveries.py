@@ -13,12 +13,12 @@ from gateway.jobs.view import instant
 from gateway.service.endpoints import check_enabled, requeue, unknown_endpoint
 from gateway.service.jobs import not_found
 from gateway.storage import deliveries as delivery_rows
+from gateway.storage import delivery_tasks as delivery_task_rows
 from gateway.storage import endpoints as endpoint_rows
 from gateway.storage import jobs as job_rows
-from gateway.storage import tasks as task_rows
 from gateway.storage.deliveries import OVERTAKEN, Delivery, DeliveryAttempt
+from gateway.storage.delivery_tasks import Waits
 from gateway.storage.engine import Database
-from gateway.storage.tasks import Waits
 from gateway.webhooks.lanes import lane_of
 
 
@@ -122,7 +122,7 @@ class Deliveries:
 
         def operation(connection: Connection) -> DeliveryView:
             # The task before the delivery, as whoever writes a try has it.
-            waits = task_rows.send_now(connection, delivery_id, at_ms=now_ms)
+            waits = delivery_task_rows.send_now(connection, delivery_id, at_ms=now_ms)
             delivery = delivery_rows.load(connection, delivery_id, lock=True)
             if delivery is None or owner not in {None, delivery.owner}:
                 raise unknown_delivery()
@@ -150,7 +150,7 @@ def _shown(connection: Connection, found: Sequence[Delivery]) -> list[DeliveryVi
     tries: dict[str, list[DeliveryAttemptView]] = {}
     for row in delivery_rows.load_tries(connection, ids):
         tries.setdefault(row.delivery_id, []).append(_try(row))
-    due = task_rows.due_of(connection, ids)
+    due = delivery_task_rows.due_of(connection, ids)
     return [
         DeliveryView(
             id=one.id,

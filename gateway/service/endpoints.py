@@ -22,13 +22,14 @@ from gateway.jobs.view import instant
 from gateway.net import DialPolicy, UrlRefused
 from gateway.service.endpoint_keys import sealed_before
 from gateway.storage import deliveries as delivery_rows
+from gateway.storage import delivery_tasks as delivery_task_rows
 from gateway.storage import endpoints as endpoint_rows
 from gateway.storage import keys as key_rows
-from gateway.storage import tasks as task_rows
+from gateway.storage.delivery_tasks import PAST_EVERY_PLACE, NewDelivery, Place
 from gateway.storage.endpoints import Endpoint, EndpointState, Reason, Signing
 from gateway.storage.engine import Database
 from gateway.storage.sealing import Sealer
-from gateway.storage.tasks import PAST_EVERY_PLACE, Memo, NewDelivery, Place
+from gateway.storage.tasks import Memo
 from gateway.telemetry import get_logger
 from gateway.webhooks.events import DEFAULT_EVENTS
 from gateway.webhooks.keys import make_key
@@ -368,7 +369,7 @@ class Endpoints:
     ) -> list[Place]:
         def operation(connection: Connection) -> list[Place]:
             check_enabled(_visible(endpoint_rows.load(connection, endpoint_id), owner))
-            return task_rows.send_late_now(
+            return delivery_task_rows.send_late_now(
                 connection,
                 endpoint_id,
                 first=first,
@@ -424,7 +425,7 @@ def requeue(
         return
     tried = delivery_rows.revive(connection, list(lanes))
     memo = Memo(asked=True, meant_ms=meant_ms, delivered_ms=delivered_ms)
-    task_rows.insert_deliveries(
+    delivery_task_rows.insert_deliveries(
         connection,
         [
             NewDelivery(

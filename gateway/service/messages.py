@@ -13,11 +13,11 @@ from gateway.ids import DELIVERY, MESSAGE, Ids
 from gateway.jobs.job import Attempt, Job
 from gateway.jobs.view import JobView, instant, view
 from gateway.storage import deliveries as delivery_rows
+from gateway.storage import delivery_tasks as delivery_task_rows
 from gateway.storage import endpoints as endpoint_rows
-from gateway.storage import tasks as task_rows
 from gateway.storage.deliveries import OF_ENDPOINT, Delivery
+from gateway.storage.delivery_tasks import NewDelivery
 from gateway.storage.endpoints import Endpoint
-from gateway.storage.tasks import NewDelivery
 from gateway.webhooks.events import KNOWN
 from gateway.webhooks.lanes import lane_of
 
@@ -92,7 +92,7 @@ def freeze(
         if one.state == "pending"
     ]
     if due:
-        task_rows.insert_deliveries(connection, due)
+        delivery_task_rows.insert_deliveries(connection, due)
 
 
 def _to_endpoint(delivery: Delivery, endpoint: Endpoint, ids: Ids, *, given_up: bool) -> Delivery:

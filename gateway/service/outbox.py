@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from gateway.jobs.transitions import TaskKind
 from gateway.service.leases import Leases
 from gateway.storage import deliveries as delivery_rows
+from gateway.storage import delivery_tasks as delivery_task_rows
 from gateway.storage import endpoints as endpoint_rows
 from gateway.storage import jobs as job_rows
 from gateway.storage import keys as key_rows
@@ -141,7 +142,7 @@ class Outbox:
         for lane, share in deal([one for one in waiting if one.due_at_ms <= now_ms], limit).items():
             most = min(share, limit - len(found))
             if most > 0:
-                subjects = task_rows.waiting_in(
+                subjects = delivery_task_rows.waiting_in(
                     connection, lane, limit=most, now_ms=now_ms, holder=self._leases.holder
                 )
                 found |= dict.fromkeys(subjects, lane)
@@ -154,7 +155,7 @@ class Outbox:
         return min((one.due_at_ms for one in waiting if may_take(one.lane, one.owner)), default=None)
 
     def _waiting(self, connection: Connection, now_ms: int) -> list[WaitingLane]:
-        found = task_rows.lanes(connection, now_ms=now_ms, holder=self._leases.holder)
+        found = delivery_task_rows.lanes(connection, now_ms=now_ms, holder=self._leases.holder)
         return [
             WaitingLane(one.lane, one.endpoint_owner or owner_of(one.lane), one.due_at_ms) for one in found
         ]

@@ -6,6 +6,7 @@
 * `batching`: concurrent calls become one operation.
 * `jobs`, `attempts`, `events`, `tasks`, `deliveries`, `exchanges`, `callbacks`, `keys`: the statements, by
   aggregate; sync functions of a SQLAlchemy `Connection`, the same for every engine.
+* `delivery_tasks`: tasks to deliver, lane by lane. `queue`: those to submit, by whose turn it is.
 * `watched`: how watched jobs stand, and their logs.
 * `readable`: jobs with their attempts, without those that this version cannot read.
 * `sealing`: secrets that must be read back, encrypted at rest. `canary`: whether the key is still the same.

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 from store_stage import FILE
 
-from gateway.storage import deliveries, schema, tasks
+from gateway.storage import deliveries, delivery_tasks, schema
 from gateway.storage.sqlite import open_engine
 
 BEFORE = "0009"
@@ -50,7 +50,7 @@ def test_what_waits_gets_the_lane_of_its_host_and_port(tmp_path: Path) -> None:
         with connection.begin():
             schema.migrate(connection)
             store(connection, "dlv_4", "https://c.example/")  # by a process of the version before
-            lanes = tasks.lanes(connection, now_ms=NOW_MS, holder="h")
+            lanes = delivery_tasks.lanes(connection, now_ms=NOW_MS, holder="h")
             assert sorted(one.lane for one in lanes) == ["", "127.0.0.1:1", "a.example", "b.example:8443"]
             old = deliveries.load(connection, "dlv_1")
             assert old is not None

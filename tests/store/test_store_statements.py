@@ -19,6 +19,7 @@ from gateway.storage import (
     attempts,
     callbacks,
     deliveries,
+    delivery_tasks,
     endpoints,
     events,
     exchanges,
@@ -163,9 +164,9 @@ def plans(connection: Connection, run: Run) -> list[str]:
         ),
         (lambda c: deliveries.newest_of(c, "we_1"), "ix_deliveries_endpoint_id_id"),
         (lambda c: deliveries.revive(c, ["dlv_1"]), "sqlite_autoindex_delivery_attempts_1"),
-        (lambda c: tasks.lanes(c, now_ms=NOW_MS, holder="h"), "ix_tasks_lane"),
-        (lambda c: tasks.waiting_in(c, "lane", limit=9, now_ms=NOW_MS, holder="h"), "ix_tasks_lane"),
-        (lambda c: tasks.due_of(c, ["dlv_1"]), "sqlite_autoindex_tasks_1"),
+        (lambda c: delivery_tasks.lanes(c, now_ms=NOW_MS, holder="h"), "ix_tasks_lane"),
+        (lambda c: delivery_tasks.waiting_in(c, "lane", limit=9, now_ms=NOW_MS, holder="h"), "ix_tasks_lane"),
+        (lambda c: delivery_tasks.due_of(c, ["dlv_1"]), "sqlite_autoindex_tasks_1"),
         (lambda c: tasks.finish_many(c, TaskKind.DELIVER, ["dlv_1"]), "sqlite_autoindex_tasks_1"),
         (lambda c: jobs.owner_of(c, a_job(7).id), "sqlite_autoindex_jobs_1"),
         (lambda c: endpoints.load(c, "we_1", lock=True), "sqlite_autoindex_webhook_endpoints_1"),
@@ -178,7 +179,7 @@ def plans(connection: Connection, run: Run) -> list[str]:
         ),
         (lambda c: endpoints.progress_heard(c, ["alice"]), "ix_webhook_endpoints_owner_id"),
         (
-            lambda c: tasks.send_late_now(
+            lambda c: delivery_tasks.send_late_now(
                 c, "lane", first="", last="x", before=(NOW_MS, "x"), at_ms=NOW_MS, limit=9
             ),
             "ix_tasks_lane",
