@@ -11,7 +11,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 
 import aiohttp
 import httpx
@@ -26,6 +26,7 @@ from gateway.net.pool import Outgoing, SeveredError, SocketFactory, open_session
 from gateway.net.resolver import LOOKUPS, CheckedResolver, Lookup, SystemLookup
 
 BODY_LIMIT = 1_048_576  # bytes
+URLS_KEPT = 1024  # of those that were judged
 
 # Headers that aiohttp writes by itself, and cookies, which are neither kept nor sent.
 _NOT_FORWARDED = frozenset(
@@ -89,6 +90,8 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             connect_s=connect_s,
         )
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        # The policy never changes; what it refuses is not kept.
+        self._checked_url = lru_cache(maxsize=URLS_KEPT)(self._check_url)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send `request`; the response's body is still to be read, and the response to be closed.
@@ -131,7 +134,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     async def _send(self, request: httpx.Request, dial: Dial) -> aiohttp.ClientResponse:
         before_send: BeforeSend | None = request.extensions.get(BEFORE_SEND)
         dial.withheld = before_send is not None  # until it has said yes
-        url = self._check_url(request.url)
+        url = self._checked_url(str(request.url))
         headers = _wire_headers(request)
         body = await request.aread()
         return await self._session(fresh=bool(request.extensions.get(FRESH))).request(
@@ -148,8 +151,9 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             self._sessions[fresh] = self._open_session(fresh=fresh)
         return self._sessions[fresh]
 
-    def _check_url(self, url: httpx.URL) -> yarl.URL:
+    def _check_url(self, text: str) -> yarl.URL:
         """The same URL for aiohttp, byte for byte, once scheme and literal address have been judged."""
+        url = httpx.URL(text)
         if url.scheme not in {"http", "https"}:
             raise httpx.UnsupportedProtocol(f"{url.scheme or 'no scheme'} is not supported")
         host = url.raw_host.decode("ascii")

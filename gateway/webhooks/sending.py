@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from functools import lru_cache
 from importlib.metadata import version
 from typing import TypeVar
 
@@ -21,15 +21,20 @@ from gateway.webhooks.lanes import lane_of
 from gateway.webhooks.outcome import BLOCKED_PREFIX, Outcome, Sent, judge_error, judge_status
 from gateway.webhooks.receivers import HTTP_SETTING, NETWORKS_SETTING
 from gateway.webhooks.shares import pace_of
-from gateway.webhooks.turns import Turns
+from gateway.webhooks.turns import NoPlaceError, Turns
 
 READ_BYTES = 8192  # of an answer, at most; then the connection is closed
 KEPT_BYTES = 1024  # of its text
 LOOKUPS_EACH = 2  # for each delivery that may be under way: one that was given up may hang on
 BODY_S = 1.0  # for reading it, once the status is known: that alone decides
+URLS_KEPT = 1024
+KEPT_S = 4.0  # an idle connection: less than the 5 s after which uvicorn and Node.js close theirs
+STALE_S = 1.0  # a kept connection that breaks sooner was stale; later, it broke over this very webhook
 QUEUE_S = 5.0  # no more of a lane is claimed than a good receiver takes in that time
 
 T = TypeVar("T")
+
+_parsed = lru_cache(maxsize=URLS_KEPT)(httpx.URL)  # parsing costs a twentieth of a delivery
 
 _FIXED_HEADERS = {
     "content-type": "application/json",
@@ -47,6 +52,9 @@ class Letter(Struct, frozen=True, kw_only=True):
 
 class Sender:
     """Sends to receivers, several at once.
+
+    A connection that was checked when it was dialled is kept for a few seconds: what follows at once needs
+    neither a lookup nor a handshake. One that turns out to be stale fails no try: a new one is dialled.
 
     It speaks to the transport itself: an httpx.AsyncClient reads the Location of a redirect even when it does
     not follow it, and raises over a malformed one (some of that is no `httpx.HTTPError`).
@@ -89,8 +97,7 @@ class Sender:
 
         Args:
             url: the receiver's.
-            headers: what `signing.sign` made; a connection of its own carries them, so that no connection
-                gone stale fails a try, and the name is looked up and checked every time.
+            headers: what `signing.sign` made.
             body: the exact bytes that were signed.
             lane: which queue it stands in; None for that of the owner at the host and port.
             owner: whose share of the places it has.
@@ -127,35 +134,31 @@ class Sender:
         await self._transport.aclose()
 
     async def _in_turn(self, lane: str, owner: str, deed: Callable[[], Awaitable[T]]) -> T | Sent:
-        async with AsyncExitStack() as place:
-            try:
-                await place.enter_async_context(self._turns.place(lane, owner=owner, within_s=self._queue_s))
-            except TimeoutError:
-                detail = "not sent: as many deliveries as allowed are under way"
-                return Sent(
-                    outcome=Outcome.BUSY, status=None, retry_after=None, detail=detail, duration_s=0.0
-                )
-            return await deed()
+        try:
+            async with self._turns.place(lane, owner=owner, within_s=self._queue_s):
+                return await deed()
+        except NoPlaceError:
+            detail = "not sent: as many deliveries as allowed are under way"
+            return Sent(outcome=Outcome.BUSY, status=None, retry_after=None, detail=detail, duration_s=0.0)
 
     async def _post(self, letter: Letter, lane: str, owner: str) -> Sent:
         try:
             request = httpx.Request(
                 "POST",
-                letter.url,
+                _parsed(letter.url),
                 headers={**letter.headers, **_FIXED_HEADERS},
                 content=letter.body,
-                extensions={FRESH: True, DIAL: Dial(owner=owner)},
             )
         except (httpx.InvalidURL, UnicodeError) as error:
             return _failed(error, 0.0)
-        sent = await self._exchange(request)
+        sent = await self._exchange(request, owner)
         self._turns.learn(lane, pace_of(sent.outcome, sent.duration_s))
         return sent
 
-    async def _exchange(self, request: httpx.Request) -> Sent:
+    async def _exchange(self, request: httpx.Request, owner: str) -> Sent:
         started = self._timer()
         try:
-            response = await self._transport.handle_async_request(request)
+            response = await self._answer(request, owner)
         except httpx.HTTPError as error:
             return _failed(error, self._timer() - started)
         try:
@@ -172,6 +175,23 @@ class Sender:
             detail=_kept(text),
             duration_s=self._timer() - started,
         )
+
+    async def _answer(self, request: httpx.Request, owner: str) -> httpx.Response:
+        """Return the answer, whose body is still to be read.
+
+        Raises:
+            httpx.HTTPError: there is none.
+        """
+        started, dial = self._timer(), Dial(owner=owner)
+        request.extensions = {DIAL: dial}
+        try:
+            return await self._transport.handle_async_request(request)
+        except (httpx.ReadError, httpx.RemoteProtocolError):
+            # The receiver had closed it, or was about to. Had it read the webhook, it knows the id.
+            if not dial.reused or self._timer() - started > STALE_S:
+                raise
+        request.extensions = {DIAL: Dial(owner=owner), FRESH: True}
+        return await self._transport.handle_async_request(request)
 
 
 def open_sender(
@@ -203,6 +223,7 @@ def open_sender(
         connect_s=settings.connect_timeout_s,
         lookup_s=settings.connect_timeout_s,
         limit=0,  # the turns count
+        keepalive_s=KEPT_S,
         lookups=LOOKUPS_EACH * settings.concurrency,
         lookup=lookup,
         socket_factory=socket_factory,

@@ -32,6 +32,10 @@ class Pace(IntEnum):
     QUICK = 2
 
 
+_FROM = {pace: tuple(kind for kind in Pace if kind >= pace) for pace in Pace}
+"""A pace, and those that are quicker: a place of one is counted for each of these."""
+
+
 def pace_of(outcome: Outcome, took_s: float) -> Pace | None:
     """What a try says of its lane; None when nothing: it was not asked."""
     if outcome is Outcome.BUSY:
@@ -62,8 +66,7 @@ def fits(pace: Pace, *, most: Mapping[Pace, int], taken: Mapping[Pace, int], own
     """
     return all(
         own[kind] < GREED * (most[kind] - taken[kind])  # so there is one left, too
-        for kind in Pace
-        if kind >= pace
+        for kind in _FROM[pace]
     )
 
 
@@ -126,6 +129,9 @@ class Shares:
     def learn(self, lane: str, pace: Pace | None) -> None:
         """Heed how quick a try was; None says nothing."""
         if pace is None:
+            return
+        if self._paces.get(lane) is pace:
+            self._paces[lane] = self._paces.pop(lane)  # last: the first is the one to be forgotten
             return
         self._repace(lane, pace)
         while len(self._paces) > MOST_REMEMBERED:
@@ -194,10 +200,11 @@ class Shares:
             self._count(self._pace(lane), owner, places)
 
     def _count(self, pace: Pace, owner: str, places: int) -> None:
-        own = self._owners.setdefault(owner, Counter())
-        for kind in Pace:
-            if kind >= pace:
-                self._taken[kind] += places
-                own[kind] += places
+        own = self._owners.get(owner)
+        if own is None:
+            own = self._owners[owner] = Counter()
+        for kind in _FROM[pace]:
+            self._taken[kind] += places
+            own[kind] += places
         if not own[Pace.QUICK]:
             del self._owners[owner]
