@@ -8,7 +8,7 @@ from functools import partial
 from gateway.app.parts import Parts
 from gateway.jobs.transitions import TaskKind
 from gateway.service.dispatch import FOLLOW_KINDS, LOOK_KINDS, SUBMIT_KINDS, JobTask
-from gateway.service.outbox import DeliveryTask
+from gateway.service.outbox import DELIVERY_KINDS, DeliveryTask
 from gateway.telemetry import get_logger
 from gateway.worker.cancel import Cancel
 from gateway.worker.deliver import WAITING_ROOM, Deliver
@@ -75,6 +75,7 @@ def _job_lanes(parts: Parts) -> list[Lane[JobTask]]:
 
     return [
         Lane(
+            kinds,
             limit,
             partial(dispatch.claim, kinds=kinds),
             carry_out,
@@ -93,10 +94,11 @@ def _delivery_lane(parts: Parts) -> Lane[DeliveryTask]:
     settings = parts.settings.webhooks
     deliver = Deliver(parts.tools, parts.sender, parts.store.sealer, settings)
     return Lane(
+        DELIVERY_KINDS,
         # Some of them only wait a moment for a lane that has its fill; the sender counts those under way.
         WAITING_ROOM * settings.concurrency,
         deliver.claim,
         deliver.carry_out,
         deliver.next_due_ms,
-        looks_after_each=True,
+        looks_after=deliver.looks_after,
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.jobs.job import Attempt, AttemptState, Job, latest
+from gateway.jobs.job import LIVE, Attempt, AttemptState, Job, latest
+from gateway.jobs.transitions import TaskKind
 from gateway.service.record import Recorded
 from gateway.service.wakeup import Wakeup
 from gateway.telemetry import Metrics, get_logger
@@ -25,6 +26,8 @@ WARNED = frozenset(
     }
 )
 """Events that somebody may have to look at."""
+_AFTER_THE_END = frozenset({TaskKind.SUBMIT, TaskKind.DELIVER})
+"""Its receivers are to be told, and it may have left an opening for another."""
 
 
 class Announcer:
@@ -64,7 +67,10 @@ class Announcer:
         if how is not None and attempt is not None:
             self._metrics.submission_settled(attempt.provider, how)
         self._moved(job.id)
-        self._wakeup.wake()
+        if job.state.status.terminal and not any(one.state in LIVE for one in recorded.attempts):
+            self._wakeup.wake(_AFTER_THE_END)  # the commonest: nobody else need look
+        else:
+            self._wakeup.wake()
 
     def _count_end(self, job: Job) -> None:
         state = job.state

@@ -71,6 +71,8 @@ class Deliver:
         self._sender = sender
         self._sealer = sealer
         self._settings = settings
+        self._kept_out = False
+        self._comes_again = False
 
     async def claim(self, limit: int) -> list[DeliveryTask]:
         """Lease what is due, of each lane its share."""
@@ -82,17 +84,34 @@ class Deliver:
 
     async def next_due_ms(self) -> int | None:
         """When the next one is due for which there is room."""
-        return await self._tools.outbox.next_due_ms(self._in_hand.may_take)
+        kept_out = False
+
+        def may_take(lane: str, owner: str) -> bool:
+            nonlocal kept_out
+            may = self._in_hand.may_take(lane, owner)
+            kept_out = kept_out or not may
+            return may
+
+        due_at_ms = await self._tools.outbox.next_due_ms(may_take)
+        self._kept_out = kept_out
+        return due_at_ms
+
+    def looks_after(self) -> bool:
+        """Whether what has ended made room for what was kept out, or comes again itself: that says when."""
+        comes_again, self._comes_again = self._comes_again, False
+        return comes_again or self._kept_out
 
     async def carry_out(self, task: DeliveryTask) -> None:
         """Try once what `claim` gave."""
+        took = False
         try:
-            await self(task)
+            took = await self(task)
         finally:
             self._in_hand.put_down(task.lane, task.delivery.owner)
+            self._comes_again = self._comes_again or not took
 
-    async def __call__(self, task: DeliveryTask) -> None:
-        """Try once."""
+    async def __call__(self, task: DeliveryTask) -> bool:
+        """Try once; whether it was taken, and so is settled."""
         delivery, tools = task.delivery, self._tools
         lane = task.lane or delivery.endpoint_id or lane_of(delivery.url, delivery.owner)
         at_ms, version, overtaken = tools.clock.now_ms(), 0, False
@@ -127,19 +146,20 @@ class Deliver:
             span.note({"motion_gateway.outcome": "dropped" if sent is None else sent.outcome.value})
         if overtaken:
             await self._log_try(task, _OVERTAKEN, at_ms, version)
-            return
+            return False
         if sent is None:
             endpoint_id = delivery.endpoint_id or ""
             await persist(lambda: tools.outbox.drop(task.claim, endpoint_id))
-            return
+            return False
         self._in_hand.learn(task.lane, pace_of(sent.outcome, sent.duration_s))
         if sent.outcome is not Outcome.BUSY:
             reach(Point.WEBHOOK_AFTER_SEND)
             await self._log_try(task, sent, at_ms, version)
-            return
+            return sent.outcome is Outcome.DELIVERED
         due = self._due(task, sent)
         if due is not None:
             await tools.leases.unchanged(due, progress=None)
+        return False
 
     async def _log_try(self, task: DeliveryTask, sent: Sent, at_ms: int, version: int) -> None:
         delivery, tools, memo = task.delivery, self._tools, task.claim.memo

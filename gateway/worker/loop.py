@@ -12,7 +12,7 @@ once. Deadlines and holds stay where they are: they are instants that were promi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -54,30 +54,33 @@ class Lane(Generic[T]):
     """One kind of work.
 
     Args:
+        kinds: of its tasks.
         limit: most tasks under way at once.
         claim: leases up to that many.
         step: carries one out.
         next_due: says when the next task may be claimed, as far as time decides that; milliseconds.
         gather_s: how long due tasks may gather that come in ones and twos, seconds.
-        looks_after_each: whether what ends may make room for the next, and so is a reason to look.
+        looks_after: asked when one has ended: whether that is a reason to look.
     """
 
     def __init__(
         self,
+        kinds: Collection[TaskKind],
         limit: int,
         claim: Callable[[int], Awaitable[list[T]]],
-        step: Callable[[T], Awaitable[None]],
+        step: Callable[[T], Awaitable[object]],
         next_due: Callable[[], Awaitable[int | None]],
         *,
         gather_s: float = 0.0,
-        looks_after_each: bool = False,
+        looks_after: Callable[[], bool] | None = None,
     ) -> None:
+        self.kinds = kinds
         self.limit = limit
         self.claim = claim
         self.step = step
         self.next_due = next_due
         self.gather_s = gather_s
-        self.looks_after_each = looks_after_each
+        self.looks_after = looks_after
 
 
 class Worker:
@@ -86,7 +89,7 @@ class Worker:
     Args:
         leases: what it holds.
         clock: tells what is due.
-        wakeups: makes an event that is set when something may be due.
+        wakeups: makes an event that is set when tasks of some kinds may be due.
         heartbeat_s: between two extensions of the leases, seconds.
         idle_s: longest sleep between two looks, seconds.
         stop_s: how long `stop` waits for what is under way, seconds.
@@ -98,7 +101,7 @@ class Worker:
         self,
         leases: Leases,
         clock: Clock,
-        wakeups: Callable[[], asyncio.Event],
+        wakeups: Callable[[Collection[TaskKind]], asyncio.Event],
         *,
         heartbeat_s: float,
         idle_s: float,
@@ -176,7 +179,7 @@ class Worker:
         return len(self._under_way)
 
     async def _run_lane(self, lane: Lane[T]) -> None:
-        wake = self._wakeups()
+        wake = self._wakeups(lane.kinds)
         self._events.append(wake)
         active: set[asyncio.Task[None]] = set()
         while not self._stopping.is_set():
@@ -201,8 +204,7 @@ class Worker:
                 active.add(running)
                 running.add_done_callback(active.discard)
                 running.add_done_callback(lambda done: self._under_way.pop(done, None))
-                if lane.looks_after_each:
-                    running.add_done_callback(lambda _: wake.set())
+                running.add_done_callback(lambda _: self._look_after(lane, wake))
             if len(active) >= lane.limit:
                 await asyncio.wait(active, return_when=asyncio.FIRST_COMPLETED)
             elif pause_s > 0:
@@ -210,6 +212,10 @@ class Worker:
                     await asyncio.wait_for(wake.wait(), max(pause_s, lane.gather_s))
             elif lane.gather_s and len(tasks) < room:
                 await asyncio.sleep(lane.gather_s)
+
+    def _look_after(self, lane: Lane[T], wake: asyncio.Event) -> None:
+        if lane.looks_after is not None and lane.looks_after():
+            wake.set()
 
     async def _claim(self, lane: Lane[T], room: int) -> list[T]:
         claiming = asyncio.ensure_future(lane.claim(room))

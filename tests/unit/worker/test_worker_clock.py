@@ -10,7 +10,7 @@ from store_stage import LEASE_S, Stage, StoppedClock
 from worker_bench import RUNNING, SUCCEEDED, Bench
 
 from gateway.errors import StorageUnavailable
-from gateway.service.dispatch import JobTask
+from gateway.service.dispatch import JOB_KINDS, JobTask
 from gateway.service.wakeup import Wakeup
 from gateway.storage import tables
 from gateway.worker.clock_jumps import LEAST_MS, ClockWatch
@@ -100,7 +100,7 @@ class Floor:
             sole_worker=sole,
             on_jump=self.heard,
         )
-        worker.start([Lane(4, self.claim, self.hold, self.stage.dispatch.next_due_ms)], ())
+        worker.start([Lane(JOB_KINDS, 4, self.claim, self.hold, self.stage.dispatch.next_due_ms)], ())
         return worker
 
     async def look(self) -> None:

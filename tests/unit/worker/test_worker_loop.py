@@ -14,7 +14,7 @@ from worker_bench import Bench
 
 from gateway.errors import LeaseLost, StorageUnavailable
 from gateway.jobs.transitions import TaskKind
-from gateway.service.dispatch import FOLLOW_KINDS, SUBMIT_KINDS, JobTask
+from gateway.service.dispatch import FOLLOW_KINDS, JOB_KINDS, SUBMIT_KINDS, JobTask
 from gateway.service.wakeup import Wakeup
 from gateway.storage import tables
 from gateway.storage.tasks import Claim, Due
@@ -74,7 +74,7 @@ class Floor:
         """Run a worker with one lane."""
         worker = self.worker(**options)
         dispatch = self.stage.dispatch
-        lane: Lane[JobTask] = Lane(limit, dispatch.claim, step or self.close, dispatch.next_due_ms)
+        lane: Lane[JobTask] = Lane(JOB_KINDS, limit, dispatch.claim, step or self.close, dispatch.next_due_ms)
         worker.start([lane], duties)
         yield worker
         await worker.stop()
@@ -137,6 +137,46 @@ async def test_a_wake_up_spares_the_wait(floor: Floor) -> None:
         floor.wakeup.wake()
         await floor.until(1)
     assert floor.done == [job_id]
+
+
+async def test_a_wake_up_for_other_kinds_leaves_it_asleep(floor: Floor) -> None:
+    event = floor.wakeup.subscribe(FOLLOW_KINDS)
+    floor.wakeup.wake(SUBMIT_KINDS)
+    assert not event.is_set()
+    floor.wakeup.wake((*SUBMIT_KINDS, FOLLOW_KINDS[0]))
+    assert event.is_set()
+
+
+@pytest.mark.parametrize("looks", [True, False])
+async def test_what_ends_is_a_reason_to_look_when_the_lane_says_so(floor: Floor, *, looks: bool) -> None:
+    dispatch, claims = floor.stage.dispatch, 0
+    slept = asyncio.Event()
+
+    async def claim(limit: int) -> list[JobTask]:
+        nonlocal claims
+        claims += 1
+        return await dispatch.claim(limit)
+
+    async def next_due_ms() -> None:
+        slept.set()
+
+    async def close(task: JobTask) -> None:
+        await slept.wait()  # it has claimed once more, and found nothing
+        await floor.close(task)
+
+    await floor.stage.accept()
+    worker = floor.worker()
+    worker.start([Lane(JOB_KINDS, 4, claim, close, next_due_ms, looks_after=lambda: looks)], ())
+    await floor.until(1)
+    while worker.busy:  # noqa: ASYNC110 - what is waited for sets no event
+        await asyncio.sleep(0)
+    slept.clear()
+    if looks:
+        await asyncio.wait_for(slept.wait(), PATIENCE_S)
+    else:
+        await asyncio.sleep(0.05)
+    assert claims == (3 if looks else 2)
+    await worker.stop()
 
 
 async def test_without_a_wake_up_it_looks_when_the_next_is_due(floor: Floor) -> None:
@@ -377,9 +417,9 @@ async def test_a_full_lane_keeps_no_other_waiting(floor: Floor) -> None:
     first = await floor.stage.accept()
     gate = Gate(floor)
     dispatch = floor.stage.dispatch
-    full: Lane[JobTask] = Lane(1, dispatch.claim, gate, dispatch.next_due_ms)
+    full: Lane[JobTask] = Lane(JOB_KINDS, 1, dispatch.claim, gate, dispatch.next_due_ms)
     worker = floor.worker(stop_s=0.0)
-    other = Lane(1, lambda _limit: others.get(), floor.close, dispatch.next_due_ms)
+    other = Lane(JOB_KINDS, 1, lambda _limit: others.get(), floor.close, dispatch.next_due_ms)
     worker.start([full, other], ())
     others: asyncio.Queue[list[JobTask]] = asyncio.Queue()
     await gate.reached(1)

@@ -16,7 +16,9 @@ from store_stage import Stage
 from worker_bench import MADE, RUNNING, SUCCEEDED, Answer, Bench, Reply, Script
 
 from gateway.errors import OutcomeUnknown, Refusal, StorageUnavailable
+from gateway.service.dispatch import JOB_KINDS
 from gateway.service.holds import Action, AdoptRun, GiveUp, Holds, SubmitAgain
+from gateway.service.outbox import DELIVERY_KINDS
 from gateway.service.wakeup import Wakeup
 from gateway.storage import tables
 from gateway.storage.engine import Operation
@@ -161,8 +163,8 @@ class Life(Bench):
             stop_s=1.0,
         )
         self._lanes: Sequence[Lane[Any]] = (
-            Lane(10, dispatch.claim, self.carry_out, dispatch.next_due_ms),
-            Lane(10, outbox.claim, self.deliver, outbox.next_due_ms),
+            Lane(JOB_KINDS, 10, dispatch.claim, self.carry_out, dispatch.next_due_ms),
+            Lane(DELIVERY_KINDS, 10, outbox.claim, self.deliver, outbox.next_due_ms),
         )
 
     async def accepted(self, **request: Any) -> str:
