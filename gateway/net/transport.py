@@ -30,7 +30,7 @@ URLS_KEPT = 1024  # of those that were judged
 
 # Headers that aiohttp writes by itself, and cookies, which are neither kept nor sent.
 _NOT_FORWARDED = frozenset(
-    {"accept-encoding", "connection", "content-length", "cookie", "keep-alive", "transfer-encoding"}
+    {b"accept-encoding", b"connection", b"content-length", b"cookie", b"keep-alive", b"transfer-encoding"}
 )
 _UNSENDABLE = re.compile(rb"[^\t\x20-\x7e]")
 
@@ -184,8 +184,8 @@ def _wire_headers(request: httpx.Request) -> list[tuple[str, str]]:
     """The request's headers without those that are not forwarded, asking for an unencoded answer."""
     headers = [("Accept-Encoding", "identity")]
     for name, value in request.headers.raw:
-        if _UNSENDABLE.search(name) or _UNSENDABLE.search(value):
+        if _UNSENDABLE.search(name + value):
             raise httpx.LocalProtocolError("a header has characters outside visible ASCII")
-        if name.lower().decode("ascii") not in _NOT_FORWARDED:
+        if name.lower() not in _NOT_FORWARDED:
             headers.append((name.decode("ascii"), value.decode("ascii")))
     return headers

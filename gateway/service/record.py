@@ -22,12 +22,13 @@ from gateway.crash_points import Point, reach
 from gateway.errors import GatewayError, LeaseLost, OutcomeUnknown, StorageUnavailable
 from gateway.ids import Ids
 from gateway.jobs import history, spend
-from gateway.jobs.job import Attempt, Job
+from gateway.jobs.job import Attempt, AttemptState, Job
 from gateway.jobs.spend import Money
 from gateway.jobs.transitions import Event, Step, TaskKind
 from gateway.service.messages import freeze
 from gateway.service.quotas import check_budget
 from gateway.storage import attempts as attempt_rows
+from gateway.storage import callbacks as callback_rows
 from gateway.storage import events as event_rows
 from gateway.storage import exchanges as exchange_rows
 from gateway.storage import jobs as job_rows
@@ -303,6 +304,7 @@ class Record:
             spent=spent,
         )
         self._follow_up(connection, recorded, step)
+        _heed_earlier_callback(connection, recorded, now_ms)
         freeze(
             connection,
             after,
@@ -333,6 +335,20 @@ class Record:
                 queue_rows.enter_first(connection, queue_rows.entry_of(after, task.due_at_ms))
             else:
                 task_rows.insert_many(connection, [(task.kind, after.id, task.due_at_ms)])
+
+
+def _heed_earlier_callback(connection: Connection, recorded: Recorded, now_ms: int) -> None:
+    """Make the poll due now of an attempt whose callback came before its own answer.
+
+    One that comes while this is written waits for the job's lock, and then finds the attempt accepted.
+    """
+    attempt, before = recorded.attempt, recorded.attempt_before
+    if attempt is None or attempt.state is not AttemptState.ACCEPTED or attempt.ref is None:
+        return
+    if before is not None and before.state is AttemptState.ACCEPTED:
+        return
+    if callback_rows.names(connection, attempt.id, attempt.ref):
+        task_rows.hurry(connection, TaskKind.POLL, attempt.job_id, at_ms=now_ms)
 
 
 class _Once:

@@ -18,6 +18,9 @@ _REFS = (
     .where(_OF_ATTEMPT)
     .order_by(callback_inbox.c.received_at_ms, callback_inbox.c.digest)
 )
+_NAMED = (
+    select(callback_inbox.c.digest).where(_OF_ATTEMPT, callback_inbox.c.ref == bindparam("of_ref")).limit(1)
+)
 _PAST = select(func.count(), func.max(callback_inbox.c.due_at_ms)).where(_OF_ATTEMPT)
 
 
@@ -47,6 +50,12 @@ def has(connection: Connection, attempt_id: str, digest: str) -> bool:
     """Whether that callback is there."""
     asked = {"of_attempt": attempt_id, "of_digest": digest}
     return connection.execute(_ONE, asked).one_or_none() is not None
+
+
+def names(connection: Connection, attempt_id: str, ref: str) -> bool:
+    """Whether a callback about the attempt named that ref."""
+    asked = {"of_attempt": attempt_id, "of_ref": ref}
+    return connection.execute(_NAMED, asked).one_or_none() is not None
 
 
 def past_of(connection: Connection, attempt_id: str) -> Past:

@@ -147,7 +147,7 @@ class Sender:
                 "POST",
                 _parsed(letter.url),
                 headers={**letter.headers, **_FIXED_HEADERS},
-                content=letter.body,
+                stream=httpx.ByteStream(letter.body),  # as it is: headers for it are the transport's
             )
         except (httpx.InvalidURL, UnicodeError) as error:
             return _failed(error, 0.0)

@@ -34,6 +34,7 @@ class Pace(IntEnum):
 
 _FROM = {pace: tuple(kind for kind in Pace if kind >= pace) for pace in Pace}
 """A pace, and those that are quicker: a place of one is counted for each of these."""
+_NONE: Mapping[Pace, int] = dict.fromkeys(Pace, 0)
 
 
 def pace_of(outcome: Outcome, took_s: float) -> Pace | None:
@@ -105,16 +106,25 @@ class Shares:
 
     def may_take(self, lane: str, owner: str) -> bool:
         """Whether a lane may have one place more."""
-        pace = self._pace(lane)
-        if self._held(lane) >= (self._per_lane if pace is Pace.QUICK else 1):
-            return False
-        own = self._owners.get(owner) or Counter[Pace]()
-        return fits(pace, most=self._most, taken=self._taken, own=own)
+        return not self.has_its_fill(lane) and self.has_room(owner, self.pace(lane))
+
+    def has_its_fill(self, lane: str) -> bool:
+        """Whether a lane has as many places as one may have, however many are free."""
+        return self._held(lane) >= (self._per_lane if self.pace(lane) is Pace.QUICK else 1)
+
+    def has_room(self, owner: str, pace: Pace) -> bool:
+        """Whether there is a place for a lane of this owner and pace."""
+        own = self._owners.get(owner)
+        return fits(pace, most=self._most, taken=self._taken, own=_NONE if own is None else own)
+
+    def pace(self, lane: str) -> Pace:
+        """How quick a lane's last try was, as far as is known."""
+        return self._paces.get(lane, Pace.NEW)
 
     def take(self, lane: str, owner: str) -> None:
         """Count a place as taken."""
         self._lanes.setdefault(lane, Counter())[owner] += 1
-        self._count(self._pace(lane), owner, 1)
+        self._count(self.pace(lane), owner, 1)
 
     def put_down(self, lane: str, owner: str) -> None:
         """Count it as free again."""
@@ -124,18 +134,19 @@ class Shares:
             del owners[owner]
         if not owners:
             del self._lanes[lane]
-        self._count(self._pace(lane), owner, -1)
+        self._count(self.pace(lane), owner, -1)
 
-    def learn(self, lane: str, pace: Pace | None) -> None:
-        """Heed how quick a try was; None says nothing."""
+    def learn(self, lane: str, pace: Pace | None) -> bool:
+        """Heed how quick a try was; None says nothing. Returns whether that changed anything."""
         if pace is None:
-            return
+            return False
         if self._paces.get(lane) is pace:
             self._paces[lane] = self._paces.pop(lane)  # last: the first is the one to be forgotten
-            return
+            return False
         self._repace(lane, pace)
         while len(self._paces) > MOST_REMEMBERED:
             self._repace(next(iter(self._paces)), None)
+        return True
 
     def deal(self, waiting: Sequence[WaitingLane], limit: int) -> dict[str, int]:
         """Hand places out in turns: to the owner with the fewest, and of its lanes to one after the other.
@@ -177,9 +188,6 @@ class Shares:
                 return lane
         return None
 
-    def _pace(self, lane: str) -> Pace:
-        return self._paces.get(lane, Pace.NEW)
-
     def _held(self, lane: str) -> int:
         owners = self._lanes.get(lane)
         return 0 if owners is None else owners.total()
@@ -192,12 +200,12 @@ class Shares:
         """Count what a lane holds under its new pace; None: its pace is forgotten."""
         holders = self._lanes.get(lane, Counter[str]())
         for owner, places in holders.items():
-            self._count(self._pace(lane), owner, -places)
+            self._count(self.pace(lane), owner, -places)
         self._paces.pop(lane, None)
         if pace is not None:
             self._paces[lane] = pace  # last: the first is the one to be forgotten
         for owner, places in holders.items():
-            self._count(self._pace(lane), owner, places)
+            self._count(self.pace(lane), owner, places)
 
     def _count(self, pace: Pace, owner: str, places: int) -> None:
         own = self._owners.get(owner)

@@ -159,7 +159,7 @@ def test_no_more_lanes_are_remembered_than_there_is_room_for(monkeypatch: pytest
         hand.learn("a", QUICK)  # tried again and again, it is not forgotten
         hand.learn(str(number), SLOW)
     assert len(hand._paces) == 3
-    assert (hand._pace("a"), hand._pace("b"), hand._pace("0")) == (QUICK, NEW, NEW)
+    assert (hand.pace("a"), hand.pace("b"), hand.pace("0")) == (QUICK, NEW, NEW)
     hand.put_down("b", "owner")
     assert (+hand._taken, hand._owners, hand._lanes) == ({}, {}, {}), "what is at rest costs nothing"
 
@@ -178,7 +178,7 @@ def test_whatever_happens_the_counts_are_those_of_what_is_held() -> None:
         elif held:
             hand.put_down(*held.pop(chance.randrange(len(held))))
         for kind in Pace:
-            assert hand._taken[kind] == sum(hand._pace(one) <= kind for one, _ in held)
+            assert hand._taken[kind] == sum(hand.pace(one) <= kind for one, _ in held)
         assert hand._taken[QUICK] <= 16
         assert set(hand._owners) == {one for _, one in held}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from contextlib import AsyncExitStack
 
 import pytest
@@ -137,6 +138,35 @@ async def test_a_quick_answer_calls_those_who_waited_for_it() -> None:
         await asyncio.sleep(0)
         turns.learn("a", Pace.QUICK)
         await waiting
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_whatever_happens_nobody_waits_who_may_have_a_place(seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 - a test's
+    turns, waiting = Turns(total=12, per_host=3), list[asyncio.Task[None]]()
+    held: list[tuple[str, str]] = []
+    lanes = [("one", "x"), ("two", "x"), ("three", "y"), ("four", "z"), ("host x", "x"), ("host y", "y")]
+
+    async def enter(lane: str, owner: str) -> None:
+        await turns.enter(lane, owner, within_s=60.0)
+        held.append((lane, owner))
+
+    for _ in range(1500):
+        what = chance.random()
+        if what < 0.45:
+            waiting.append(asyncio.create_task(enter(*chance.choice(lanes))))
+        elif what < 0.55 and waiting:
+            waiting.pop(chance.randrange(len(waiting))).cancel()
+        elif what < 0.7:
+            turns.learn(chance.choice(lanes)[0], chance.choice([*Pace]))
+        elif held:
+            turns.leave(*held.pop(chance.randrange(len(held))))
+        for _ in range(4):  # those who were called, or cancelled, get to run
+            await asyncio.sleep(0)
+        assert not [lane for lane in turns._queues if turns._may_take(*lane)]
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def _enter(turns: Turns, lane: str, within_s: float = 0.01, *, owner: str = "") -> None:

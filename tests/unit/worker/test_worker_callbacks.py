@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import threading
 from collections import Counter
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,6 +13,7 @@ import msgspec
 import pytest
 from job_examples import NOW_MS, SOURCE, a_spec, an_adapter
 from msgspec.structs import replace
+from sqlalchemy import Connection
 from store_stage import Stage, StoppedClock
 from worker_bench import MADE, RUNNING, SUCCEEDED, Bench
 
@@ -23,6 +25,7 @@ from gateway.service.callbacks import MOST_KEPT, CallbackKeys, Callbacks
 from gateway.service.inflow import MOST_SOURCES, RATE, Inflow
 from gateway.service.wakeup import Wakeup
 from gateway.settings.rates import Rate
+from gateway.storage import callbacks as callback_rows
 from gateway.storage import tables
 from gateway.storage import tasks as task_rows
 from gateway.telemetry import redact
@@ -31,6 +34,7 @@ from providers.contract.proof import Headers
 from providers.contract.reading import decode_object, ref_at
 from providers.contract.spec import CallbackSpec, HmacProof, Proof, SecretProof, Signing
 
+PATIENCE_S = 10.0
 SECRET_HEADER = "x-secret"
 URL = "https://gateway.example"
 SIGNING = Signing(
@@ -168,7 +172,10 @@ async def test_another_ref_than_the_accepted_one_is_stored_and_ignored(stage: St
     assert await stage.attempts(job_id) == (attempt,)
 
 
-async def test_one_that_comes_before_our_own_answer_waits_for_it(stage: Stage, post: Post) -> None:
+@pytest.mark.parametrize(("ref", "due_ms"), [("r-1", 0), ("r-2", 5000)])
+async def test_one_that_comes_before_our_own_answer_is_heeded_with_it(
+    stage: Stage, post: Post, ref: str, due_ms: int
+) -> None:
     bench = Bench(stage)
     job_id = await stage.accept()
     sent: list[str] = []
@@ -177,13 +184,51 @@ async def test_one_that_comes_before_our_own_answer_waits_for_it(stage: Stage, p
         (attempt,) = await stage.attempts(job_id)
         assert attempt.state is AttemptState.SUBMITTING
         sent.append(attempt.id)
-        await post.send(attempt.id)
+        await post.send(attempt.id, ref)
 
     bench.provider.meanwhile = call_back
     await bench.work(MADE)
-    assert await stage.tasks() == [("poll", 5000)]
+    assert await stage.tasks() == [("poll", due_ms)]
+    assert post.outcomes == ["stored"]
     (row,) = await stage.rows(tables.callback_inbox)
-    assert (row["attempt_id"], row["ref"]) == (sent[0], "r-1")
+    assert (row["attempt_id"], row["ref"]) == (sent[0], ref)
+
+
+async def test_one_that_comes_while_our_own_answer_is_written_waits_for_it(
+    stage: Stage, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id, looked, go_on = await stage.accept(), threading.Event(), threading.Event()
+    names = callback_rows.names
+
+    def names_and_waits(connection: Connection, attempt_id: str, ref: str) -> bool:
+        found = names(connection, attempt_id, ref)
+        looked.set()
+        assert go_on.wait(PATIENCE_S)
+        return found
+
+    monkeypatch.setattr(callback_rows, "names", names_and_waits)
+    working = asyncio.create_task(Bench(stage).work(MADE))
+    assert await asyncio.to_thread(looked.wait, PATIENCE_S)
+    (attempt,) = await stage.attempts(job_id)
+    assert attempt.state is AttemptState.SUBMITTING
+    calling = asyncio.create_task(post.send(attempt.id))
+    while not (calling.done() or await stage.database.read(somebody_waits)):  # noqa: ASYNC110 - no event
+        await asyncio.sleep(0.01)
+    go_on.set()
+    await asyncio.gather(working, calling)
+    assert await stage.tasks() == [("poll", 0)]
+    assert post.outcomes == ["poll"]
+
+
+def somebody_waits(connection: Connection) -> bool:
+    """Whether a transaction waits for another's lock; SQLite's one writer does one after the other anyway."""
+    if connection.dialect.name == "sqlite":
+        return True
+    asked = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    return bool(connection.exec_driver_sql(asked).scalar_one())
 
 
 async def test_the_same_at_once_is_stored_once(stage: Stage, post: Post) -> None:
