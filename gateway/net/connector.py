@@ -21,8 +21,9 @@ from gateway.net.protocol import LimitedAnswers
 Connect = Callable[..., Awaitable[tuple[asyncio.Transport, ResponseHandler]]]
 
 
-IDLE_MAX = 256
-"""Connections kept for later, to all hosts together; what comes beyond is closed."""
+IDLE_MAX = 64
+"""Connections kept for later, to all hosts together; what comes beyond is closed. uvloop has a read buffer of
+256 KiB for each with TLS (0.23, includes/consts.pxi: SSL_READ_MAX_SIZE)."""
 
 
 class LimitedConnector(aiohttp.TCPConnector):
