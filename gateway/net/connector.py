@@ -1,9 +1,8 @@
 """aiohttp's connector, with our protocol, which dials a name's addresses one after the other.
 
-Relied on, of aiohttp 3.14: the connector makes protocols with `_factory`, asks `_wrap_create_connection` for
-a connection to the first of `addr_infos` that takes one, gives what was used to `_release`, and keeps what is
-idle in `_conns`. tests/unit/net/test_net_floods.py, test_net_addresses_in_turn.py and test_net_idle.py fail
-when any of it is no longer so.
+Relied on, of aiohttp 3.14: the connector makes protocols with `_factory`, and asks `_wrap_create_connection`
+for a connection to the first of `addr_infos` that takes one. tests/unit/net/test_net_floods.py and
+test_net_addresses_in_turn.py fail when either is no longer so.
 """
 
 from __future__ import annotations
@@ -21,23 +20,14 @@ from gateway.net.protocol import LimitedAnswers
 Connect = Callable[..., Awaitable[tuple[asyncio.Transport, ResponseHandler]]]
 
 
-IDLE_MAX = 64
-"""Connections kept for later, to all hosts together; what comes beyond is closed. uvloop has a read buffer of
-256 KiB for each with TLS (0.23, includes/consts.pxi: SSL_READ_MAX_SIZE)."""
-
-
 class LimitedConnector(aiohttp.TCPConnector):
-    """Reads answers within limits, and keeps few connections."""
+    """Reads answers within limits."""
 
     def __init__(self, **options: Any) -> None:
         """Take aiohttp's own options."""
         super().__init__(**options)  # pyright: ignore[reportUnknownMemberType] - aiohttp leaves tuples open
         loop = asyncio.get_running_loop()
         self._factory = partial(LimitedAnswers, loop=loop)  # type: ignore[assignment]  # partial is invariant
-
-    def _release(self, key: Any, protocol: ResponseHandler, *, should_close: bool = False) -> None:
-        full = sum(map(len, self._conns.values())) >= IDLE_MAX
-        super()._release(key, protocol, should_close=should_close or full)
 
 
 class OneByOneConnector(LimitedConnector):

@@ -178,8 +178,8 @@ class Callbacks:
             past = callback_rows.past_of(connection, attempt_id)
             if past.kept >= MOST_KEPT:
                 return "full"
-            if attempt.state is AttemptState.SUBMITTING:
-                # Its answer may be being written just now: of the two, the second sees the first.
+            if attempt.state in {AttemptState.SUBMITTING, AttemptState.UNKNOWN}:
+                # That it was accepted may be being written just now: of the two, the second sees the first.
                 job_rows.load(connection, attempt.job_id, lock=True)
                 attempt = attempt_rows.find(connection, attempt_id) or attempt
             outcome, due_at_ms = _heed(connection, attempt, ref, past.due_at_ms, now_ms)

@@ -28,8 +28,6 @@ KEPT_BYTES = 1024  # of its text
 LOOKUPS_EACH = 2  # for each delivery that may be under way: one that was given up may hang on
 BODY_S = 1.0  # for reading it, once the status is known: that alone decides
 URLS_KEPT = 1024
-KEPT_S = 4.0  # an idle connection: less than the 5 s after which uvicorn and Node.js close theirs
-STALE_S = 1.0  # a kept connection that breaks sooner was stale; later, it broke over this very webhook
 QUEUE_S = 5.0  # no more of a lane is claimed than a good receiver takes in that time
 
 T = TypeVar("T")
@@ -53,8 +51,8 @@ class Letter(Struct, frozen=True, kw_only=True):
 class Sender:
     """Sends to receivers, several at once.
 
-    A connection that was checked when it was dialled is kept for a few seconds: what follows at once needs
-    neither a lookup nor a handshake. One that turns out to be stale fails no try: a new one is dialled.
+    Each try has a connection of its own. Kept ones would cost a third less, but a receiver that serves one
+    connection at a time waits on the idle one, and leaves the others to their time-outs.
 
     It speaks to the transport itself: an httpx.AsyncClient reads the Location of a redirect even when it does
     not follow it, and raises over a malformed one (some of that is no `httpx.HTTPError`).
@@ -97,7 +95,8 @@ class Sender:
 
         Args:
             url: the receiver's.
-            headers: what `signing.sign` made.
+            headers: what `signing.sign` made; a connection of its own carries them, so that no connection
+                gone stale fails a try, and the name is looked up and checked every time.
             body: the exact bytes that were signed.
             lane: which queue it stands in; None for that of the owner at the host and port.
             owner: whose share of the places it has.
@@ -148,17 +147,18 @@ class Sender:
                 _parsed(letter.url),
                 headers={**letter.headers, **_FIXED_HEADERS},
                 stream=httpx.ByteStream(letter.body),  # as it is: headers for it are the transport's
+                extensions={FRESH: True, DIAL: Dial(owner=owner)},
             )
         except (httpx.InvalidURL, UnicodeError) as error:
             return _failed(error, 0.0)
-        sent = await self._exchange(request, owner)
+        sent = await self._exchange(request)
         self._turns.learn(lane, pace_of(sent.outcome, sent.duration_s))
         return sent
 
-    async def _exchange(self, request: httpx.Request, owner: str) -> Sent:
+    async def _exchange(self, request: httpx.Request) -> Sent:
         started = self._timer()
         try:
-            response = await self._answer(request, owner)
+            response = await self._transport.handle_async_request(request)
         except httpx.HTTPError as error:
             return _failed(error, self._timer() - started)
         try:
@@ -175,23 +175,6 @@ class Sender:
             detail=_kept(text),
             duration_s=self._timer() - started,
         )
-
-    async def _answer(self, request: httpx.Request, owner: str) -> httpx.Response:
-        """Return the answer, whose body is still to be read.
-
-        Raises:
-            httpx.HTTPError: there is none.
-        """
-        started, dial = self._timer(), Dial(owner=owner)
-        request.extensions = {DIAL: dial}
-        try:
-            return await self._transport.handle_async_request(request)
-        except (httpx.ReadError, httpx.RemoteProtocolError):
-            # The receiver had closed it, or was about to. Had it read the webhook, it knows the id.
-            if not dial.reused or self._timer() - started > STALE_S:
-                raise
-        request.extensions = {DIAL: Dial(owner=owner), FRESH: True}
-        return await self._transport.handle_async_request(request)
 
 
 def open_sender(
@@ -223,7 +206,6 @@ def open_sender(
         connect_s=settings.connect_timeout_s,
         lookup_s=settings.connect_timeout_s,
         limit=0,  # the turns count
-        keepalive_s=KEPT_S,
         lookups=LOOKUPS_EACH * settings.concurrency,
         lookup=lookup,
         socket_factory=socket_factory,

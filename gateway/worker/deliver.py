@@ -72,7 +72,6 @@ class Deliver:
         self._sealer = sealer
         self._settings = settings
         self._kept_out = False
-        self._comes_again = False
 
     async def claim(self, limit: int) -> list[DeliveryTask]:
         """Lease what is due, of each lane its share."""
@@ -96,19 +95,16 @@ class Deliver:
         self._kept_out = kept_out
         return due_at_ms
 
-    def looks_after(self) -> bool:
-        """Whether what has ended made room for what was kept out, or comes again itself: that says when."""
-        comes_again, self._comes_again = self._comes_again, False
-        return comes_again or self._kept_out
+    def looks_after(self, took: bool) -> bool:  # noqa: FBT001 - what `carry_out` returned
+        """Whether what has ended comes again, so that one has to see when, or made room for others."""
+        return not took or self._kept_out
 
-    async def carry_out(self, task: DeliveryTask) -> None:
-        """Try once what `claim` gave."""
-        took = False
+    async def carry_out(self, task: DeliveryTask) -> bool:
+        """Try once what `claim` gave; whether it was taken, and so is settled."""
         try:
-            took = await self(task)
+            return await self(task)
         finally:
             self._in_hand.put_down(task.lane, task.delivery.owner)
-            self._comes_again = self._comes_again or not took
 
     async def __call__(self, task: DeliveryTask) -> bool:
         """Try once; whether it was taken, and so is settled."""

@@ -60,7 +60,8 @@ class Lane(Generic[T]):
         step: carries one out.
         next_due: says when the next task may be claimed, as far as time decides that; milliseconds.
         gather_s: how long due tasks may gather that come in ones and twos, seconds.
-        looks_after: asked when one has ended: whether that is a reason to look.
+        looks_after: told what `step` returned, when one has ended: whether that is a reason to look. What
+            failed is one; None: nothing is.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Lane(Generic[T]):
         next_due: Callable[[], Awaitable[int | None]],
         *,
         gather_s: float = 0.0,
-        looks_after: Callable[[], bool] | None = None,
+        looks_after: Callable[[Any], bool] | None = None,
     ) -> None:
         self.kinds = kinds
         self.limit = limit
@@ -120,7 +121,7 @@ class Worker:
         self._watch = ClockWatch(clock)
         self._jumps: list[Jump] = []
         self._heeding = asyncio.Lock()
-        self._under_way: dict[asyncio.Task[None], Claim] = {}
+        self._under_way: dict[asyncio.Task[bool], Claim] = {}
         self._lanes: list[asyncio.Task[None]] = []
         self._duties: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
@@ -152,7 +153,7 @@ class Worker:
             left_s = max(0.0, self._stop_s - SOON_S)
             await asyncio.wait({*self._under_way, *self._lanes}, timeout=left_s)
         left = dict(self._under_way)
-        ending = (*left, *self._lanes, *self._duties)
+        ending: tuple[asyncio.Task[Any], ...] = (*left, *self._lanes, *self._duties)
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
@@ -181,7 +182,7 @@ class Worker:
     async def _run_lane(self, lane: Lane[T]) -> None:
         wake = self._wakeups(lane.kinds)
         self._events.append(wake)
-        active: set[asyncio.Task[None]] = set()
+        active: set[asyncio.Task[bool]] = set()
         while not self._stopping.is_set():
             wake.clear()
             room = lane.limit - len(active)
@@ -204,7 +205,7 @@ class Worker:
                 active.add(running)
                 running.add_done_callback(active.discard)
                 running.add_done_callback(lambda done: self._under_way.pop(done, None))
-                running.add_done_callback(lambda _: self._look_after(lane, wake))
+                running.add_done_callback(lambda done: _wake_after(done, wake))
             if len(active) >= lane.limit:
                 await asyncio.wait(active, return_when=asyncio.FIRST_COMPLETED)
             elif pause_s > 0:
@@ -212,10 +213,6 @@ class Worker:
                     await asyncio.wait_for(wake.wait(), max(pause_s, lane.gather_s))
             elif lane.gather_s and len(tasks) < room:
                 await asyncio.sleep(lane.gather_s)
-
-    def _look_after(self, lane: Lane[T], wake: asyncio.Event) -> None:
-        if lane.looks_after is not None and lane.looks_after():
-            wake.set()
 
     async def _claim(self, lane: Lane[T], room: int) -> list[T]:
         claiming = asyncio.ensure_future(lane.claim(room))
@@ -232,11 +229,13 @@ class Worker:
             return self._idle_s
         return min(self._idle_s, max(0.001, (due_at_ms - self._clock.now_ms()) / 1000))
 
-    async def _carry_out(self, lane: Lane[T], claimed: T) -> None:
+    async def _carry_out(self, lane: Lane[T], claimed: T) -> bool:
+        """Carry a task out; whether that is a reason to look."""
         claim = claimed.claim
         with bound(task=claim.kind, subject=claim.subject):
             try:
-                await lane.step(claimed)
+                came_of_it = await lane.step(claimed)
+                return lane.looks_after is not None and lane.looks_after(came_of_it)
             except LeaseLost as error:
                 _log.warning("worker.lease_lost", error=str(error))
             except StorageUnavailable as error:
@@ -246,6 +245,7 @@ class Worker:
             except Exception as error:  # noqa: BLE001  (one task's bug must not end the others' loop)
                 _log.exception("worker.step_failed", error=str(error))
                 await self._give_back(claim, GIVE_BACK_S)
+        return lane.looks_after is not None
 
     async def _give_back(self, claim: Claim, pause_s: float) -> None:
         # Not counted as a try: what the task is for was perhaps not even begun. Nor is a count taken back:
@@ -293,3 +293,8 @@ class Worker:
                 moved = await self._leases.shift_due(first.delta_ms, at_ms=first.at_ms)
                 _log.warning("clock.heeded", seconds=first.delta_ms / 1000, tasks=moved)
                 self._jumps.pop(0)
+
+
+def _wake_after(done: asyncio.Task[bool], wake: asyncio.Event) -> None:
+    if not done.cancelled() and done.result():
+        wake.set()

@@ -32,6 +32,7 @@ async def test_the_receiver_gets_the_signed_bytes_and_can_verify_them() -> None:
         "content-length": str(len(BODY)),
         "user-agent": f"motion-gateway/{version('motion-gateway')}",
         "accept-encoding": "identity",
+        "connection": "close",
     }
     Webhook(SECRET).verify(body, received)
 
@@ -90,3 +91,11 @@ async def test_a_kilobyte_of_the_answer_is_kept_readable_and_without_secrets(
     async with receiver(answering(answer)) as there, sender() as webhooks:
         sent = await webhooks.send(url=there.url(), headers={}, body=BODY)
     assert sent.detail == detail
+
+
+async def test_every_try_has_a_connection_of_its_own() -> None:
+    async with receiver(answering(OK)) as there, sender() as webhooks:
+        for _ in range(3):
+            sent = await webhooks.send(url=there.url(), headers={}, body=BODY)
+            assert sent.outcome is Outcome.DELIVERED
+        assert there.connections == 3

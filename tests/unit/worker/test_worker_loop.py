@@ -166,7 +166,7 @@ async def test_what_ends_is_a_reason_to_look_when_the_lane_says_so(floor: Floor,
 
     await floor.stage.accept()
     worker = floor.worker()
-    worker.start([Lane(JOB_KINDS, 4, claim, close, next_due_ms, looks_after=lambda: looks)], ())
+    worker.start([Lane(JOB_KINDS, 4, claim, close, next_due_ms, looks_after=lambda _: looks)], ())
     await floor.until(1)
     while worker.busy:  # noqa: ASYNC110 - what is waited for sets no event
         await asyncio.sleep(0)
@@ -176,6 +176,37 @@ async def test_what_ends_is_a_reason_to_look_when_the_lane_says_so(floor: Floor,
     else:
         await asyncio.sleep(0.05)
     assert claims == (3 if looks else 2)
+    await worker.stop()
+
+
+async def test_one_that_stumbled_is_looked_for_once_it_was_given_back(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another that ends meanwhile, and is a reason to look, too, must not be the last."""
+    given_back, looked_again = asyncio.Event(), asyncio.Event()
+    put_off = floor.stage.leases.put_off
+
+    async def slowly(claim: Claim, *, due_at_ms: int) -> None:
+        await floor.until(1)
+        await put_off(claim, due_at_ms=due_at_ms)
+        given_back.set()
+
+    async def next_due_ms() -> int | None:
+        if given_back.is_set():
+            looked_again.set()
+        return None
+
+    async def step(task: JobTask) -> None:
+        if task.job.id == first:
+            raise ValueError("a bug")
+        await floor.close(task)
+
+    monkeypatch.setattr(floor.stage.leases, "put_off", slowly)
+    first = await floor.stage.accept()
+    await floor.stage.accept()
+    worker, dispatch = floor.worker(), floor.stage.dispatch
+    worker.start([Lane(JOB_KINDS, 4, dispatch.claim, step, next_due_ms, looks_after=lambda _: True)], ())
+    await asyncio.wait_for(looked_again.wait(), PATIENCE_S)
     await worker.stop()
 
 
