@@ -76,8 +76,7 @@ class Body(httpx.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         self._refuse_encoding()
         size = 0
-        # As a rule all of it has come with the head: then there is nothing to wait for.
-        while not self._reply.content.at_eof() and (chunk := await self._next_chunk(self._limit - size + 1)):
+        while chunk := await self._next_chunk(self._limit - size + 1):
             size += len(chunk)
             if size > self._limit:
                 raise ResponseTooLarge(f"the response has more than {self._limit} bytes")

@@ -70,7 +70,7 @@ class BadReceiver:
         self.most_written = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one request after the other until the sender hangs up."""
+        """Read one request, answer it, and wait until the sender hangs up."""
         task = asyncio.current_task()
         assert task is not None
         line = Line(writer)
@@ -78,11 +78,11 @@ class BadReceiver:
         self._open.add(writer)
         self.most_open = max(self.most_open, sum(_held(one) for one in self._open))
         try:
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).lower()
-                await reader.readexactly(int(head.partition(b"content-length: ")[2].split(b"\r\n")[0]))
-                self.requests += 1
-                await self._answer(line)
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            await reader.readexactly(int(head.partition(b"content-length: ")[2].split(b"\r\n")[0]))
+            self.requests += 1
+            await self._answer(line)
+            await reader.read()
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             return  # the sender has enough, or the test is over
         finally:

@@ -54,19 +54,17 @@ class Receiver:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("ascii")
-                headers = {
-                    name.lower(): value
-                    for name, value in re.findall(r"^([\w-]+): (.*)\r$", head, re.MULTILINE)
-                }
-                body = await reader.readexactly(int(headers["content-length"]))
-                self.messages.append(Message(headers, body))
-                if self.pause_s:
-                    await asyncio.sleep(self.pause_s)
-                writer.write(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
-                await writer.drain()
-                self._news.set()
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("ascii")
+            headers = {
+                name.lower(): value for name, value in re.findall(r"^([\w-]+): (.*)\r$", head, re.MULTILINE)
+            }
+            body = await reader.readexactly(int(headers["content-length"]))
+            self.messages.append(Message(headers, body))
+            if self.pause_s:
+                await asyncio.sleep(self.pause_s)
+            writer.write(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
+            await writer.drain()
+            self._news.set()
         except (ConnectionError, asyncio.IncompleteReadError):
             return  # the sender hung up, or was killed
         finally:
@@ -74,7 +72,7 @@ class Receiver:
 
 
 def answer(status: str = "200 OK", *headers: str) -> bytes:
-    lines = [f"HTTP/1.1 {status}", *headers, "Content-Length: 0", "", ""]
+    lines = [f"HTTP/1.1 {status}", *headers, "Content-Length: 0", "Connection: close", "", ""]
     return "\r\n".join(lines).encode("ascii")
 
 

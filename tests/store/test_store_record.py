@@ -19,8 +19,8 @@ from gateway.jobs.job import Attempt, AttemptState, Job
 from gateway.jobs.transitions import Step, TaskKind
 from gateway.service.record import Decide, JobUnknown
 from gateway.storage import deliveries as delivery_rows
+from gateway.storage import delivery_tasks, tables, tasks
 from gateway.storage import events as event_rows
-from gateway.storage import tables, tasks
 from gateway.storage.exchanges import Exchange
 from gateway.storage.tasks import Due, Memo
 from providers.contract.errors import ErrorCode, UpstreamError
@@ -146,7 +146,7 @@ async def test_a_decision_that_raises_leaves_nothing(stage: Stage) -> None:
         (event_rows, "insert_many"),
         (tasks, "drop"),
         (delivery_rows, "insert_many"),
-        (tasks, "insert_deliveries"),
+        (delivery_tasks, "insert_deliveries"),
     ],
     ids=["events", "follow-ups", "deliveries", "their tasks"],
 )
