@@ -103,16 +103,16 @@ async def test_a_crowd_of_one_owners_bad_receivers_costs_another_owner_nothing(
             await process.work()
             await process.end(len(jobs), PER_S)
             await _received([first, second], 2 * CROWD_JOBS)
+            bad = [receiver for crowd, _ in crowds for receiver in crowd.values()]
+            await _asked(bad)  # those that never answer may have all their owner's places, for a while
             await process.rest()
     tries = read_tries(database_url)
     lags = [one.lag_s for one in tries if one.owner == "victim"]
     assert {one.outcome for one in tries if one.owner == "victim"} == {Outcome.DELIVERED}
     assert len(lags) == 2 * CROWD_JOBS
     assert quantile(lags, 0.99) <= 2 * FLOOR_S
-    bad = {receiver.url: receiver for crowd, _ in crowds for receiver in crowd.values()}
     assert len(bad) > CROWD_PLACES
-    for receiver in bad.values():
-        assert 0 < receiver.most_open <= CROWD_PER_HOST
+    assert max(receiver.most_open for receiver in bad) <= CROWD_PER_HOST
     assert max(crowd["flood"].most_written for crowd, _ in crowds) < FLOOD_BYTES
     assert {trap.connections for _, trap in crowds} == {0}
 
@@ -148,6 +148,12 @@ def check_bad(bad: dict[str, BadReceiver], tries: Sequence[Try]) -> None:
 async def _received(good: Sequence[Receiver], count: int) -> None:
     """Wait until so many messages have come, whosever they are."""
     while sum(len(receiver.messages) for receiver in good) < count:  # noqa: ASYNC110 - what is waited for sets no event
+        await asyncio.sleep(0.01)
+
+
+async def _asked(bad: Sequence[BadReceiver]) -> None:
+    """Wait until each of them was dialled, whatever became of that."""
+    while not all(receiver.most_open for receiver in bad):  # noqa: ASYNC110 - what is waited for sets no event
         await asyncio.sleep(0.01)
 
 
