@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -26,7 +26,7 @@ PER_S = 50
 BEFORE, DURING = 100, 250
 """Jobs that end before there are bad receivers, and beside them."""
 PER_HOST = 2
-TIMEOUT_S = 4.0
+TIMEOUT_S = 8.0
 FLOOR_S = TIMEOUT_S / 4
 """A p99 below this counts as this: a busy machine alone may double what is less, whereas whoever stands
 behind one try to a bad receiver waits four times as long, which is twice what is allowed."""
@@ -67,6 +67,7 @@ async def test_bad_receivers_cost_good_ones_nothing(database_url: str, tmp_path:
                 await process.add_endpoint(owners[name], receiver.url)
             await process.end(DURING, PER_S)
             await _received(good, BEFORE + DURING)
+            await _asked(bad.values(), PER_HOST)
             after_mb = resident_mb(process.pid)
             await process.rest()
     tries = read_tries(database_url)
@@ -104,7 +105,7 @@ async def test_a_crowd_of_one_owners_bad_receivers_costs_another_owner_nothing(
             await process.end(len(jobs), PER_S)
             await _received([first, second], 2 * CROWD_JOBS)
             bad = [receiver for crowd, _ in crowds for receiver in crowd.values()]
-            await _asked(bad)  # those that never answer may have all their owner's places, for a while
+            await _asked(bad, 1)  # those that never answer may have all their owner's places, for a while
             await process.rest()
     tries = read_tries(database_url)
     lags = [one.lag_s for one in tries if one.owner == "victim"]
@@ -138,7 +139,7 @@ def check_bad(bad: dict[str, BadReceiver], tries: Sequence[Try]) -> None:
         to[one.url].append(one)
     for name, receiver in bad.items():
         logged = to[receiver.url]
-        assert receiver.requests == len(logged) >= PER_HOST
+        assert receiver.requests == len(logged)
         assert Counter(one.outcome for one in logged) == {BAD[name]: receiver.requests}, name
         assert 0 < receiver.most_open <= PER_HOST, name
         assert max(len(one.detail.encode()) for one in logged) <= STORED_BYTES, name
@@ -151,9 +152,9 @@ async def _received(good: Sequence[Receiver], count: int) -> None:
         await asyncio.sleep(0.01)
 
 
-async def _asked(bad: Sequence[BadReceiver]) -> None:
-    """Wait until each of them was dialled, whatever became of that."""
-    while not all(receiver.most_open for receiver in bad):  # noqa: ASYNC110 - what is waited for sets no event
+async def _asked(bad: Collection[BadReceiver], times: int) -> None:
+    """Wait until each of them had so many requests."""
+    while min(receiver.requests for receiver in bad) < times:  # noqa: ASYNC110 - what is waited for sets no event
         await asyncio.sleep(0.01)
 
 
