@@ -59,6 +59,7 @@ async def test_a_deadline_is_an_instant_and_passes_with_the_clock(start_gateway:
     """But not before the provider had its last word."""
     ours, theirs = JumpClock(), JumpClock()
     running, ids = await running_jobs(start_gateway, ours, theirs, poll_scale="0.05", deadline_s=600)
+    await running.idle()  # or what was asked before the jump, and heard after it, would be the last word
     theirs.jump(1000)
     ours.set_wall(HOUR_S)
     for job_id in ids:

@@ -196,6 +196,14 @@ class RunningGateway:
         clock.jump(seconds)
         await self.gateway.start_worker()
 
+    async def idle(self) -> None:
+        """Wait until the worker is at nothing; so it is when this returns."""
+        worker = self.gateway._worker
+        assert worker is not None
+        async with asyncio.timeout(PATIENCE_S):
+            while worker.busy:  # noqa: ASYNC110 - what is waited for sets no event
+                await asyncio.sleep(0.001)
+
     async def sweep(self, times: int = 3) -> None:
         """Wait until the worker has looked for overdue jobs that often, beginning now."""
         census = self.gateway.parts.census
