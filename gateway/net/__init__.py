@@ -1,8 +1,12 @@
-"""Which addresses may be dialled, and the transport that dials only what it checked.
+"""What goes out: over a pool to hosts that the operator configured, through the guard to everybody else's.
 
-Here: judging a URL by its form (`urls`, `hosts`), the table of refused networks and an operator's exceptions
-(`addresses`), checking what a name resolves to (`resolver`), sending (`transport` over `pool`, with aiohttp's
-`connector` and `protocol` kept within limits), and what came of it (`dial`, `failures`, `body`).
+Pool: `transport` for httpx over `pool`, with aiohttp's `connector` and `protocol` kept within limits, and
+`body`. What came of it is in `dial` and `failures`.
+
+Guard: `guarded` posts on a connection of its own (`exchange`) to a URL that was judged by its form (`target`)
+and whose addresses were checked (`addresses`). What is handed in is judged before, too (`urls`, `hosts`).
+
+Both look names up by `resolver` and `lookups`, and believe the certificates that `tls` names.
 
 Not here: what is sent to whom, retries, and what an answer means (`gateway.upstream`, `gateway.webhooks`).
 
@@ -12,10 +16,11 @@ Read `transport` first, then `dial`: whether a paid request was made hangs on `D
 from __future__ import annotations
 
 from gateway.net.addresses import DialPolicy, parse_policy
-from gateway.net.body import read_prefix, read_whole
+from gateway.net.body import read_whole
 from gateway.net.dial import BEFORE_SEND, DEADLINE_S, DIAL, FRESH, BeforeSend, Dial
 from gateway.net.failures import DialRefused, EncodingRefused, LookupsBusy, RequestWithheld, ResponseTooLarge
-from gateway.net.transport import GuardedTransport
+from gateway.net.guarded import Answer, BeforeDial, GuardedClient
+from gateway.net.transport import PooledTransport
 from gateway.net.urls import UrlRefused, check_url
 
 __all__ = [
@@ -23,18 +28,20 @@ __all__ = [
     "DEADLINE_S",
     "DIAL",
     "FRESH",
+    "Answer",
+    "BeforeDial",
     "BeforeSend",
     "Dial",
     "DialPolicy",
     "DialRefused",
     "EncodingRefused",
-    "GuardedTransport",
+    "GuardedClient",
     "LookupsBusy",
+    "PooledTransport",
     "RequestWithheld",
     "ResponseTooLarge",
     "UrlRefused",
     "check_url",
     "parse_policy",
-    "read_prefix",
     "read_whole",
 ]

@@ -36,26 +36,6 @@ async def read_whole(response: httpx.Response, limit: int) -> bytes:
         await response.aclose()
 
 
-async def read_prefix(response: httpx.Response, limit: int) -> bytes:
-    """The first bytes of the body, at most `limit`, as they were sent. Closes the response in any case.
-
-    For replies whose status is all that counts: what lies beyond the limit is never read.
-
-    Raises:
-        EncodingRefused: it is compressed.
-        httpx.TransportError: it broke off or ran out of time before `limit` bytes had come.
-    """
-    try:
-        body = bytearray()
-        async for chunk in response.aiter_raw():
-            body += chunk[: limit - len(body)]
-            if len(body) >= limit:
-                break
-        return bytes(body)
-    finally:
-        await response.aclose()
-
-
 class Body(httpx.AsyncByteStream):
     """One response's bytes. The connection goes back to its pool at the end of the body, and only then."""
 

@@ -1,23 +1,22 @@
-"""aiohttp's connector, with our protocol, which dials a name's addresses one after the other.
+"""aiohttp's connector, with our protocol, and our lookups behind its resolver's seam.
 
-Relied on, of aiohttp 3.14: the connector makes protocols with `_factory`, and asks `_wrap_create_connection`
-for a connection to the first of `addr_infos` that takes one. tests/unit/net/test_net_floods.py and
-test_net_addresses_in_turn.py fail when either is no longer so.
+Relied on, of aiohttp 3.14: the connector makes protocols with `_factory`. tests/unit/net/test_net_floods.py
+fails when it is no longer so.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import socket
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
+from aiohttp.abc import AbstractResolver, ResolveResult
 
+from gateway.net.hosts import Address
 from gateway.net.protocol import LimitedAnswers
-
-Connect = Callable[..., Awaitable[tuple[asyncio.Transport, ResponseHandler]]]
+from gateway.net.resolver import Resolver
 
 
 class LimitedConnector(aiohttp.TCPConnector):
@@ -30,22 +29,40 @@ class LimitedConnector(aiohttp.TCPConnector):
         self._factory = partial(LimitedAnswers, loop=loop)  # type: ignore[assignment]  # partial is invariant
 
 
-class OneByOneConnector(LimitedConnector):
-    """Holds one socket for one connection, however many addresses a name has.
+class PoolResolver(AbstractResolver):
+    """Looks names up for aiohttp, which does not ask about a URL that holds an address.
 
-    aiohttp dials the next address beside one that has not answered within 250 ms; without that it gives up
-    the first address of each family when one of them does not answer. Here each address has its own time.
+    Args:
+        resolver: does it.
     """
 
-    async def _wrap_create_connection(
-        self, *args: Any, addr_infos: list[Any], **options: Any
-    ) -> tuple[asyncio.Transport, ResponseHandler]:
-        connect = cast("Connect", super()._wrap_create_connection)  # pyright: ignore[reportUnknownMemberType]
-        *others, last = addr_infos
-        for one in others:
-            try:
-                return await connect(*args, addr_infos=[one], **options)
-            except (aiohttp.ClientConnectorError, TimeoutError):
-                continue  # as aiohttp does; what comes of the last one tells
-        addr_infos[:] = [last]  # with which aiohttp will be done
-        return await connect(*args, addr_infos=[last], **options)
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+
+    async def resolve(
+        self,
+        host: str,
+        port: int = 0,
+        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 - aiohttp's signature; it never asks for one
+    ) -> list[ResolveResult]:
+        """Addresses to dial for `host`.
+
+        Raises:
+            httpx.TransportError: as `Resolver.addresses` raises it.
+        """
+        return [_result(host, port, one) for one in await self._resolver.addresses(host, port)]
+
+    async def close(self) -> None:
+        """Nothing is held here."""
+
+
+def _result(host: str, port: int, address: Address) -> ResolveResult:
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    return ResolveResult(
+        hostname=host,
+        host=str(address),
+        port=port,
+        family=family,
+        proto=socket.IPPROTO_TCP,
+        flags=socket.AI_NUMERICHOST,
+    )

@@ -49,8 +49,6 @@ class Dial(msgspec.Struct):
         connected: a connection stood, new or reused, so the request may have been read, unless withheld.
         withheld: its `BEFORE_SEND` has not said yes: nothing of the request was written.
         reused: it was an idle one of the pool.
-        addresses: what was to be dialled for the name when a connection was begun, in that order; empty for a
-            reused connection, a literal address and a refused request.
     """
 
     owner: str = ""
@@ -58,7 +56,6 @@ class Dial(msgspec.Struct):
     connected: bool = False
     withheld: bool = False
     reused: bool = False
-    addresses: tuple[str, ...] = ()
 
 
 current_dial: ContextVar[Dial | None] = ContextVar("current_dial", default=None)

@@ -54,7 +54,7 @@ def translate(error: Exception, dial: Dial) -> httpx.RequestError:
     """
     if isinstance(error, httpx.RequestError):
         return error
-    words = _describe(error)
+    words = in_words(error)
     if isinstance(error, TimeoutError):
         return _timeout(words, dial)
     if isinstance(
@@ -76,7 +76,7 @@ def _timeout(words: str, dial: Dial) -> httpx.TransportError:
     return httpx.PoolTimeout(f"no free connection in time: {words}")
 
 
-def _describe(error: Exception) -> str:
+def in_words(error: Exception) -> str:
     """The error's kind, and its text only where that text cannot hold the URL (which may hold a token)."""
     kind = type(error).__name__
     if isinstance(error, aiohttp.ClientConnectorCertificateError):

@@ -9,13 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
-import httpx
 from msgspec import Struct
 
-from gateway.net.connector import LimitedConnector, OneByOneConnector
+from gateway.net.connector import LimitedConnector, PoolResolver
 from gateway.net.dial import BeforeSend, Dial
 from gateway.net.failures import RequestWithheld
-from gateway.net.resolver import CheckedResolver
+from gateway.net.resolver import Resolver
 
 SocketFactory = Callable[[tuple[int, int, int, str, tuple[Any, ...]]], socket.socket]
 """(family, type, protocol, canonical name, address with port) -> a socket not yet connected."""
@@ -39,8 +38,7 @@ class SeveredError(Exception):
 def open_session(
     *,
     fresh: bool,
-    one_by_one: bool,
-    resolver: CheckedResolver,
+    resolver: Resolver,
     ssl_context: ssl.SSLContext,
     socket_factory: SocketFactory | None,
     limit: int,
@@ -52,9 +50,7 @@ def open_session(
 
     Args:
         fresh: every request gets a new connection, which is closed after it.
-        one_by_one: a name's addresses are dialled in turn; otherwise the next one, too, when one has not
-            answered within 250 ms.
-        resolver: looks names up and checks them.
+        resolver: looks names up.
         ssl_context: for https.
         socket_factory: makes the sockets that are dialled; None for ordinary ones.
         limit: connections at once; 0 for no limit.
@@ -62,8 +58,8 @@ def open_session(
         keepalive_s: seconds an idle connection is kept.
         connect_s: seconds for TCP and TLS with one address.
     """
-    connector = (OneByOneConnector if one_by_one else LimitedConnector)(
-        resolver=resolver,
+    connector = LimitedConnector(
+        resolver=PoolResolver(resolver),
         use_dns_cache=False,
         ssl=ssl_context,
         socket_factory=socket_factory,
@@ -82,13 +78,6 @@ def open_session(
         trace_configs=[_recording()],
         middlewares=(_send_once,),
     )
-
-
-def verified_ssl_context() -> ssl.SSLContext:
-    """TLS against certifi's authorities, or against those that SSL_CERT_FILE or SSL_CERT_DIR name."""
-    context = httpx.create_ssl_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 def _recording() -> aiohttp.TraceConfig:

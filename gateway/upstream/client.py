@@ -9,7 +9,7 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from gateway.net import BEFORE_SEND, DEADLINE_S, DIAL, FRESH, BeforeSend, Dial, GuardedTransport, read_whole
+from gateway.net import BEFORE_SEND, DEADLINE_S, DIAL, FRESH, BeforeSend, Dial, PooledTransport, read_whole
 from gateway.upstream.accounts import UpstreamAccount
 from providers.contract.exchange import HttpRequest, HttpResponse
 from providers.contract.reading import MAX_BYTES
@@ -20,9 +20,9 @@ CONNECTIONS = 256
 LONGEST_CALL_S = 60.0
 
 
-def open_upstream() -> GuardedTransport:
+def open_upstream() -> PooledTransport:
     """Return what providers are dialled with; base URLs are the operator's own, so nothing is refused."""
-    return GuardedTransport(None, deadline_s=LONGEST_CALL_S, limit=CONNECTIONS)
+    return PooledTransport(deadline_s=LONGEST_CALL_S, limit=CONNECTIONS)
 
 
 class Reply(Struct, frozen=True, kw_only=True):
@@ -44,7 +44,7 @@ class Client:
     not follow it, and a malformed one raises what is no `httpx.HTTPError`, after a paid request went out.
 
     Args:
-        transport: a `net.GuardedTransport`; base URLs are the operator's own, so it needs no guard.
+        transport: a `net.PooledTransport`; base URLs are the operator's own, so it needs no guard.
         timer: a monotonic clock, seconds.
     """
 

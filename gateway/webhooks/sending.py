@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from functools import lru_cache
 from importlib.metadata import version
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import httpx
 from msgspec import Struct
 
-from gateway.net import DIAL, FRESH, Dial, DialRefused, GuardedTransport, parse_policy, read_prefix
-from gateway.net.pool import SocketFactory
-from gateway.net.resolver import Lookup
+from gateway.net import Answer, BeforeDial, DialRefused, GuardedClient, parse_policy
+from gateway.net.lookups import Lookup
 from gateway.settings.model import Webhooks
 from gateway.telemetry import redact
 from gateway.webhooks.lanes import lane_of
@@ -27,12 +24,9 @@ READ_BYTES = 8192  # of an answer, at most; then the connection is closed
 KEPT_BYTES = 1024  # of its text
 LOOKUPS_EACH = 2  # for each delivery that may be under way: one that was given up may hang on
 BODY_S = 1.0  # for reading it, once the status is known: that alone decides
-URLS_KEPT = 1024
 QUEUE_S = 5.0  # no more of a lane is claimed than a good receiver takes in that time
 
 T = TypeVar("T")
-
-_parsed = lru_cache(maxsize=URLS_KEPT)(httpx.URL)  # parsing costs a twentieth of a delivery
 
 _FIXED_HEADERS = {
     "content-type": "application/json",
@@ -48,38 +42,42 @@ class Letter(Struct, frozen=True, kw_only=True):
     body: bytes
 
 
+class Client(Protocol):
+    """What goes out goes through it: a `net.GuardedClient`."""
+
+    async def post(
+        self, url: str, *, headers: Mapping[str, str], body: bytes, wanted: int, owner: str
+    ) -> Answer:
+        """Send once; raises as `net.GuardedClient.post` does."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        ...
+
+
 class Sender:
-    """Sends to receivers, several at once.
-
-    Each try has a connection of its own. Kept ones would cost a third less, but a receiver that serves one
-    connection at a time waits on the idle one, and leaves the others to their time-outs.
-
-    It speaks to the transport itself: an httpx.AsyncClient reads the Location of a redirect even when it does
-    not follow it, and raises over a malformed one (some of that is no `httpx.HTTPError`).
-    """
+    """Sends to receivers, several at once."""
 
     def __init__(
         self,
-        transport: httpx.AsyncBaseTransport,
+        client: Client,
         turns: Turns,
         *,
         queue_s: float = QUEUE_S,
-        body_s: float = BODY_S,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Take the means.
 
         Args:
-            transport: a `net.GuardedTransport`; closed by `aclose`. Its deadline is a try's.
+            client: closed by `aclose`. Its deadline is a try's.
             turns: how many tries run at once.
             queue_s: seconds to wait for a place.
-            body_s: seconds for an answer's body.
             timer: a monotonic clock, seconds.
         """
-        self._transport = transport
+        self._client = client
         self._turns = turns
         self._queue_s = queue_s
-        self._body_s = body_s
         self._timer = timer
 
     async def send(
@@ -130,7 +128,7 @@ class Sender:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._transport.aclose()
+        await self._client.aclose()
 
     async def _in_turn(self, lane: str, owner: str, deed: Callable[[], Awaitable[T]]) -> T | Sent:
         try:
@@ -141,37 +139,26 @@ class Sender:
             return Sent(outcome=Outcome.BUSY, status=None, retry_after=None, detail=detail, duration_s=0.0)
 
     async def _post(self, letter: Letter, lane: str, owner: str) -> Sent:
-        try:
-            request = httpx.Request(
-                "POST",
-                _parsed(letter.url),
-                headers={**letter.headers, **_FIXED_HEADERS},
-                stream=httpx.ByteStream(letter.body),  # as it is: headers for it are the transport's
-                extensions={FRESH: True, DIAL: Dial(owner=owner)},
-            )
-        except (httpx.InvalidURL, UnicodeError) as error:
-            return _failed(error, 0.0)
-        sent = await self._exchange(request)
+        sent = await self._exchange(letter, owner)
         self._turns.learn(lane, pace_of(sent.outcome, sent.duration_s))
         return sent
 
-    async def _exchange(self, request: httpx.Request) -> Sent:
+    async def _exchange(self, letter: Letter, owner: str) -> Sent:
         started = self._timer()
+        headers = {**letter.headers, **_FIXED_HEADERS}
         try:
-            response = await self._transport.handle_async_request(request)
-        except httpx.HTTPError as error:
+            answer = await self._client.post(
+                letter.url, headers=headers, body=letter.body, wanted=READ_BYTES, owner=owner
+            )
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             return _failed(error, self._timer() - started)
-        try:
-            async with asyncio.timeout(self._body_s):
-                text = (await read_prefix(response, READ_BYTES)).decode("utf-8", "replace")
-        except TimeoutError:
-            text = f"the answer's body was not read: it took more than {self._body_s:g} s"
-        except httpx.HTTPError as error:  # endless, compressed or broken off: the status has already decided
-            text = f"the answer's body was not read: {error}"
+        text = answer.body.decode("utf-8", "replace")
+        if answer.trouble is not None:  # the status has already decided
+            text = f"the answer's body was not read: {answer.trouble}"
         return Sent(
-            outcome=judge_status(response.status_code),
-            status=response.status_code,
-            retry_after=response.headers.get("retry-after"),
+            outcome=judge_status(answer.status),
+            status=answer.status,
+            retry_after=answer.retry_after,
             detail=_kept(text),
             duration_s=self._timer() - started,
         )
@@ -181,16 +168,18 @@ def open_sender(
     settings: Webhooks,
     *,
     lookup: Lookup | None = None,
-    socket_factory: SocketFactory | None = None,
+    before_dial: BeforeDial | None = None,
     queue_s: float = QUEUE_S,
+    body_s: float = BODY_S,
 ) -> Sender:
     """A sender that dials what the settings allow; to be closed with `aclose`.
 
     Args:
         settings: policy, deadlines and how many at once.
         lookup: DNS, for tests; None for the operating system's.
-        socket_factory: makes the sockets that are dialled, for tests.
+        before_dial: told of each address before it is dialled, for tests.
         queue_s: seconds to wait for a place.
+        body_s: seconds for an answer's body.
 
     Raises:
         ValueError: an allowed network or host is none; the message names it.
@@ -200,18 +189,18 @@ def open_sender(
         allowed_hosts=settings.allowed_hosts,
         allow_http=settings.allow_http,
     )
-    transport = GuardedTransport(
+    client = GuardedClient(
         policy,
         deadline_s=settings.timeout_s,
+        body_s=body_s,
         connect_s=settings.connect_timeout_s,
         lookup_s=settings.connect_timeout_s,
-        limit=0,  # the turns count
         lookups=LOOKUPS_EACH * settings.concurrency,
         lookup=lookup,
-        socket_factory=socket_factory,
+        before_dial=before_dial,
     )
     turns = Turns(total=settings.concurrency, per_host=settings.per_host_concurrency)
-    return Sender(transport, turns, queue_s=queue_s)
+    return Sender(client, turns, queue_s=queue_s)
 
 
 def _failed(error: Exception, duration_s: float) -> Sent:

@@ -196,11 +196,16 @@ def _succeeded(job: Job, attempts: tuple[Attempt, ...], *, now_ms: int) -> Step:
 
 async def _end(gateway: Gateway, job_ids: Sequence[str], per_s: float) -> None:
     loop = asyncio.get_running_loop()
-    started, ending = loop.time(), set[asyncio.Task[object]]()
+    started, ending, places = loop.time(), set[asyncio.Task[object]](), asyncio.Semaphore(AT_ONCE)
+
+    async def end_one(job_id: str) -> None:
+        async with places:
+            decide = partial(_succeeded, now_ms=gateway.parts.store.clock.now_ms())
+            await gateway.parts.tools.record.transition(job_id, decide)
+
     for number, job_id in enumerate(job_ids):
         await asyncio.sleep(max(0.0, started + number / per_s - loop.time()))
-        decide = partial(_succeeded, now_ms=gateway.parts.store.clock.now_ms())
-        ending.add(asyncio.create_task(gateway.parts.tools.record.transition(job_id, decide)))
+        ending.add(asyncio.create_task(end_one(job_id)))
     await asyncio.gather(*ending)
 
 

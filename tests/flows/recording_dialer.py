@@ -9,8 +9,8 @@ from typing import Any
 
 from running_gateway import RunningGateway
 
-from gateway.net import GuardedTransport
-from gateway.net.resolver import CheckedResolver
+from gateway.net import PooledTransport
+from gateway.net.resolver import Resolver
 from gateway.webhooks.sending import open_sender
 
 Place = tuple[str, int]
@@ -42,11 +42,14 @@ class RecordingDialer:
             raise OSError(-2, "Name or service not known")
         return answers.pop(0) if len(answers) > 1 else answers[0]
 
+    def before_dial(self, address: str, port: int) -> None:
+        self.dialled.append((address, port))
+        if not address.startswith("127."):
+            raise OSError(101, "no test dials a real address")
+
     def make_socket(self, info: tuple[int, int, int, str, tuple[Any, ...]]) -> socket.socket:
         family, kind, protocol, _, place = info
-        self.dialled.append((str(place[0]), int(place[1])))
-        if not str(place[0]).startswith("127."):
-            raise OSError(101, "no test dials a real address")
+        self.before_dial(str(place[0]), int(place[1]))
         return socket.socket(family, kind, protocol)
 
     async def watch_receivers(self, running: RunningGateway) -> None:
@@ -55,18 +58,18 @@ class RecordingDialer:
         await gateway.stop_worker()
         await gateway.parts.sender.aclose()
         gateway.parts.sender = open_sender(
-            gateway.settings.webhooks, lookup=self.lookup, socket_factory=self.make_socket
+            gateway.settings.webhooks, lookup=self.lookup, before_dial=self.before_dial
         )
         await gateway.start_worker()
 
     async def watch_providers(self, running: RunningGateway) -> None:
         """Ask providers by them; connections that are kept already are not used any more."""
         transport = running.gateway.parts.upstream
-        assert isinstance(transport, GuardedTransport)
+        assert isinstance(transport, PooledTransport)
         await transport.aclose()
         transport._sessions.clear()
         transport._open_session = partial(
             transport._open_session,
-            resolver=CheckedResolver(None, lookup=self.lookup, lookup_s=5.0),
+            resolver=Resolver(self.lookup, lookup_s=5.0),
             socket_factory=self.make_socket,
         )

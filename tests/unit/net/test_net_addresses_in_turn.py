@@ -8,13 +8,15 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from guarded_network import Network, post
 from net_servers import OK, Handler, RawServer, answering
 
-from gateway.net import DIAL, Dial, DialPolicy, DialRefused, GuardedTransport, parse_policy
+from gateway.net import DialPolicy, DialRefused, PooledTransport
 from gateway.net.resolver import first_few
 
 
@@ -28,41 +30,40 @@ def has_ipv6() -> bool:
 
 
 NEEDS_IPV6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
-LOOPBACK = parse_policy(allowed_networks=["127.0.0.0/8", "::1"], allow_http=True)
 MANY = [f"8.8.4.{number}" for number in range(100)] + [f"2606:4700::{number:x}" for number in range(100)]
 CONNECT_S = 0.4
 """For one address: longer than the 250 ms after which aiohttp would dial another one beside it."""
 
 
-class Name:
-    """One name's addresses, and the sockets that were made for them."""
+class Provider:
+    """A provider's name with its addresses, and the sockets that were made for them."""
 
     def __init__(self, *addresses: str) -> None:
         self._addresses = addresses
-        self._made: list[socket.socket] = []
         self.dialled: list[str] = []
-        self.most_open = 0
 
     async def lookup(self, _host: str, _port: int) -> list[str]:
         return list(self._addresses)
 
     def make_socket(self, info: tuple[int, int, int, str, tuple[Any, ...]]) -> socket.socket:
-        """Nothing but loopback is really dialled."""
         family, kind, protocol, _, place = info
         self.dialled.append(place[0])
-        if not ip_address(place[0]).is_loopback:
-            raise OSError(101, "no test dials a real address")
-        self._made.append(socket.socket(family, kind, protocol))
-        self.most_open = max(self.most_open, sum(one.fileno() >= 0 for one in self._made))
-        return self._made[-1]
+        return socket.socket(family, kind, protocol)
 
     @asynccontextmanager
-    async def client(self, policy: DialPolicy | None, connect_s: float) -> AsyncIterator[httpx.AsyncClient]:
-        transport = GuardedTransport(
-            policy, deadline_s=5.0, connect_s=connect_s, lookup=self.lookup, socket_factory=self.make_socket
+    async def client(self, connect_s: float) -> AsyncIterator[httpx.AsyncClient]:
+        transport = PooledTransport(
+            deadline_s=5.0, connect_s=connect_s, lookup=self.lookup, socket_factory=self.make_socket
         )
         async with httpx.AsyncClient(transport=transport, trust_env=False) as opened:
             yield opened
+
+
+def dialling(address: str, port: int) -> int:
+    """How many sockets of this machine are on their way to an address of IPv4 (Linux's SYN_SENT)."""
+    words = bytes(reversed(ip_address(address).packed)).hex().upper()
+    lines = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()
+    return sum(f" {words}:{port:04X} 02 " in line for line in lines)
 
 
 @contextmanager
@@ -109,22 +110,19 @@ def test_the_first_two_of_either_family_are_dialled_by_turns(addresses: list[str
 
 
 async def test_of_a_receivers_many_addresses_four_are_dialled_and_each_once() -> None:
-    name, dial = Name(*MANY), Dial()
-    few = ["8.8.4.0", "2606:4700::", "8.8.4.1", "2606:4700::1"]
-    async with name.client(DialPolicy(), CONNECT_S) as http:
-        with pytest.raises(httpx.ConnectError):
-            await http.get("https://name.test/", extensions={DIAL: dial})
-    assert name.dialled == few
-    assert dial.addresses == tuple(few)
-    assert not dial.connected
+    network = Network(MANY)
+    async with network.client(DialPolicy()) as client:
+        with pytest.raises(httpx.ConnectError, match="no test dials"):
+            await post(client, "https://name.test/")
+    assert network.dialled == ["8.8.4.0", "2606:4700::", "8.8.4.1", "2606:4700::1"]
 
 
 async def test_one_refused_address_refuses_all_also_where_it_would_not_be_dialled() -> None:
-    name = Name(*MANY, "10.0.0.1")
-    async with name.client(DialPolicy(), CONNECT_S) as http:
+    network = Network([*MANY, "10.0.0.1"])
+    async with network.client(DialPolicy()) as client:
         with pytest.raises(DialRefused, match=r"10\.0\.0\.1 is private"):
-            await http.get("https://name.test/")
-    assert name.dialled == []
+            await post(client, "https://name.test/")
+    assert network.dialled == []
 
 
 @pytest.mark.parametrize(
@@ -133,31 +131,44 @@ async def test_one_refused_address_refuses_all_also_where_it_would_not_be_dialle
 async def test_a_receivers_next_address_is_dialled_once_the_one_before_was_given_up(
     dead: str, alive: str
 ) -> None:
-    name = Name(dead, alive)
+    on_their_way: list[int] = []
+
+    class Watched(Network):
+        def before_dial(self, address: str, port: int) -> None:
+            super().before_dial(address, port)
+            if address == "127.0.0.3":
+                on_their_way.append(dialling(dead, port) - waiting)
+
+    network = Watched([dead, alive])
     with hanging(dead) as port:
-        async with answering_at(alive, port), name.client(LOOPBACK, CONNECT_S) as http:
-            assert (await http.get(f"http://name.test:{port}/")).status_code == 200
-    assert (name.dialled, name.most_open) == ([dead, alive], 1)
+        waiting = dialling(dead, port) if dead.startswith("127.") else 0
+        async with answering_at(alive, port), network.client(connect_s=CONNECT_S) as client:
+            assert (await post(client, f"http://name.test:{port}/")).status == 200
+    assert network.dialled == [dead, alive]
+    assert sum(on_their_way) == 0
 
 
 async def test_a_provider_whose_address_does_not_answer_is_dialled_at_the_next_without_waiting_for_it() -> (
     None
 ):
-    name = Name("127.0.0.2", "127.0.0.3")
+    provider = Provider("127.0.0.2", "127.0.0.3")
     with hanging("127.0.0.2") as port:
-        async with answering_at("127.0.0.3", port), name.client(None, connect_s=60.0) as http:
+        async with answering_at("127.0.0.3", port), provider.client(connect_s=60.0) as http:
             assert (await http.get(f"http://name.test:{port}/")).status_code == 200
-    assert name.dialled == ["127.0.0.2", "127.0.0.3"]
+    assert provider.dialled == ["127.0.0.2", "127.0.0.3"]
 
 
 @NEEDS_IPV6
-@pytest.mark.parametrize("policy", [None, LOOPBACK], ids=["provider", "receiver"])
-async def test_an_address_that_refuses_is_followed_by_the_one_of_the_other_family(
-    policy: DialPolicy | None,
-) -> None:
-    name = Name("::1", "127.0.0.1")
+async def test_an_address_that_refuses_is_followed_by_the_one_of_the_other_family() -> None:
+    provider, receiver = Provider("::1", "127.0.0.1"), Network(["::1", "127.0.0.1"])
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    async with answering_at("127.0.0.1", port), name.client(policy, CONNECT_S) as http:
-        assert (await http.get(f"http://name.test:{port}/")).status_code == 200
-    assert name.dialled == ["::1", "127.0.0.1"]
+    url = f"http://name.test:{port}/"
+    async with (
+        answering_at("127.0.0.1", port),
+        provider.client(CONNECT_S) as http,
+        receiver.client(connect_s=CONNECT_S) as client,
+    ):
+        assert (await http.get(url)).status_code == 200
+        assert (await post(client, url)).status == 200
+    assert provider.dialled == receiver.dialled == ["::1", "127.0.0.1"]

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from net_servers import OK, Handler, RawServer, answering, raw_server
 
-from gateway.net import DIAL, FRESH, Dial, GuardedTransport
+from gateway.net import DIAL, FRESH, Dial, PooledTransport
 from gateway.net.protocol import HEADS_BYTES, INTERIM_MAX, LimitedAnswers
 
 INTERIM = b"HTTP/1.1 103 Early Hints\r\n\r\n"
@@ -55,7 +55,7 @@ class Flood:
 
 @asynccontextmanager
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    transport = GuardedTransport(None, deadline_s=1.0)
+    transport = PooledTransport(deadline_s=1.0)
     async with httpx.AsyncClient(transport=transport, trust_env=False) as opened:
         yield opened
 

@@ -10,9 +10,9 @@ from contextlib import closing
 
 import pytest
 
-from gateway.net import Dial, LookupsBusy, resolver
+from gateway.net import Dial, LookupsBusy, lookups
 from gateway.net.dial import current_dial
-from gateway.net.resolver import SystemLookup
+from gateway.net.lookups import SystemLookup
 from gateway.settings.model import Webhooks
 from gateway.webhooks.outcome import Outcome
 from gateway.webhooks.sending import open_sender
@@ -73,7 +73,7 @@ async def test_whoever_asks_for_the_same_name_meanwhile_shares_its_thread(
     with closing(SystemLookup(threads=8)) as lookup:
         asking = [asyncio.create_task(look_up(lookup, "Hangs.test", str(n))) for n in range(10)]
         await asyncio.sleep(0)
-        monkeypatch.setattr(resolver, "_JOINED_S", 0.0)  # as if that had been long ago
+        monkeypatch.setattr(lookups, "_JOINED_S", 0.0)  # as if that had been long ago
         asking += [asyncio.create_task(look_up(lookup, "hangs.test", str(n))) for n in range(10)]
         await asyncio.sleep(0)
         asking[0].cancel()

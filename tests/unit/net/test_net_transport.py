@@ -18,16 +18,15 @@ from gateway.net import (
     FRESH,
     Dial,
     EncodingRefused,
-    GuardedTransport,
+    PooledTransport,
     ResponseTooLarge,
-    read_prefix,
     read_whole,
 )
 
 
 @asynccontextmanager
 async def client(**options: Any) -> AsyncIterator[httpx.AsyncClient]:
-    transport = GuardedTransport(None, **{"deadline_s": 5.0, **options})
+    transport = PooledTransport(**{"deadline_s": 5.0, **options})
     async with httpx.AsyncClient(transport=transport, trust_env=False, follow_redirects=False) as opened:
         yield opened
 
@@ -143,8 +142,6 @@ async def test_an_endless_body_is_capped_by_each_reader_and_by_the_transport() -
         async with http.stream("GET", server.url) as response:
             with pytest.raises(ResponseTooLarge, match="more than 100000 bytes"):
                 await read_whole(response, 100_000)
-        async with http.stream("GET", server.url) as response:
-            assert await read_prefix(response, 8_192) == b"x" * 8_192
         with pytest.raises(ResponseTooLarge, match="more than 200000 bytes"):
             await http.get(server.url)
 
@@ -156,8 +153,6 @@ async def test_a_body_as_large_as_the_limit_is_read_and_one_byte_more_is_not() -
         async with http.stream("GET", server.url) as response:
             with pytest.raises(ResponseTooLarge, match="announces"):
                 await read_whole(response, 1)
-        async with http.stream("GET", server.url) as response:
-            assert await read_prefix(response, 3) == b"ok"
 
 
 async def test_a_drip_is_ended_by_the_deadline() -> None:

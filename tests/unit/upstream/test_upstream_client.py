@@ -12,7 +12,7 @@ import pytest
 from job_examples import SOURCE, a_spec, an_adapter
 
 from gateway.errors import LeaseLost
-from gateway.net import GuardedTransport
+from gateway.net import PooledTransport
 from gateway.settings import Secret
 from gateway.upstream.accounts import UpstreamAccount
 from gateway.upstream.client import Client, Reply
@@ -63,7 +63,7 @@ async def provider(answer: bytes | None = OK) -> AsyncIterator[Provider]:
 
 @asynccontextmanager
 async def client() -> AsyncIterator[Client]:
-    async with GuardedTransport(None, deadline_s=5.0) as transport:
+    async with PooledTransport(deadline_s=5.0) as transport:
         yield Client(transport)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -115,7 +114,7 @@ def status(line: str, *headers: str) -> bytes:
 
 
 class Network:
-    """DNS whose answers are scripted (the last one stays), and sockets that are recorded before they dial."""
+    """DNS that answers by a script, the last answer for ever, and what was dialled."""
 
     def __init__(self, *answers: str) -> None:
         self.answers = list(answers) or ["127.0.0.1"]
@@ -124,23 +123,23 @@ class Network:
     async def lookup(self, _host: str, _port: int) -> list[str]:
         return [self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]]
 
-    def make_socket(self, info: tuple[int, int, int, str, tuple[Any, ...]]) -> socket.socket:
+    def before_dial(self, address: str, _port: int) -> None:
         """Only loopback is really dialled; anything else ends here."""
-        family, kind, protocol, _, place = info
-        self.dialled.append(place[0])
-        if not place[0].startswith("127."):
+        self.dialled.append(address)
+        if not address.startswith("127."):
             raise OSError(101, "no test dials a real address")
-        return socket.socket(family, kind, protocol)
 
 
 @asynccontextmanager
 async def sender(
-    network: Network | None = None, *, queue_s: float = 10.0, **settings: Any
+    network: Network | None = None, *, queue_s: float = 10.0, body_s: float = 1.0, **settings: Any
 ) -> AsyncGenerator[Sender]:
     """A sender that may dial 127.0.0.1 over plain http, unless `settings` say otherwise."""
     network = network or Network()
     chosen = Webhooks(**{"allowed_networks": ("127.0.0.1/32",), "allow_http": True, **settings})
-    opened = open_sender(chosen, lookup=network.lookup, socket_factory=network.make_socket, queue_s=queue_s)
+    opened = open_sender(
+        chosen, lookup=network.lookup, before_dial=network.before_dial, queue_s=queue_s, body_s=body_s
+    )
     try:
         yield opened
     finally:

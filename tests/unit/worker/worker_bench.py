@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import httpx
@@ -12,6 +12,7 @@ from job_examples import a_spec, an_adapter
 from msgspec import Struct
 from store_stage import Stage
 
+from gateway import net
 from gateway.jobs.transitions import TaskKind
 from gateway.net import BEFORE_SEND, DIAL, RequestWithheld
 from gateway.routing.catalogue import Catalogue, Offer
@@ -121,6 +122,25 @@ class Script(httpx.AsyncBaseTransport):
             raise RequestWithheld(str(error)) from error
 
 
+class ScriptedClient:
+    """Receivers of webhooks that answer by a script."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+
+    async def post(
+        self, url: str, *, headers: Mapping[str, str], body: bytes, wanted: int, owner: str
+    ) -> net.Answer:
+        assert owner
+        request = httpx.Request("POST", url, headers=dict(headers), content=body)
+        response = await self._script.handle_async_request(request)
+        text = (await response.aread())[:wanted]
+        return net.Answer(response.status_code, response.headers.get("retry-after"), text, None)
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
 Step = Callable[[JobTask], Awaitable[None]]
 
 
@@ -141,7 +161,7 @@ class Bench:
         )
         self.metrics = Metrics(version="0", providers=["acme"], models=["act-two"], routes=[])
         self.catalogue = Catalogue(offers=(Offer(spec=self.account.adapter.spec, account="default"),))
-        self.sender = Sender(self.receiver, Turns(total=1, per_host=1), queue_s=0.01)
+        self.sender = Sender(ScriptedClient(self.receiver), Turns(total=1, per_host=1), queue_s=0.01)
         self.spread = 1.0
         self.rules: Rules = {}
         self.conditions: Conditions = {}

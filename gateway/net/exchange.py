@@ -1,0 +1,199 @@
+"""One request and its answer on a connection that serves for nothing else.
+
+Everything but the status is of no consequence here, and nothing comes after the answer, so that what is
+sloppily written is read all the same (`_LENIENT`): a request cannot be smuggled where there is but one.
+
+An answer is read only as far as it is kept, and what comes before it is limited: interim answers (1xx) are
+passed over as they are parsed, a few kilobytes at a time, so that a flood of them stops nobody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import httptools
+import httpx
+
+from gateway.net.failures import EncodingRefused, in_words
+
+INTERIM_MAX = 128
+"""Interim answers before the answer; a server that means well sends a few."""
+HEADS_BYTES = 16_384
+"""All heads of one answer together, interim ones included; Node.js allows as many."""
+_PIECE = 8192  # bytes parsed at once: no more heads come of them than can be parsed in a moment
+_LENIENT = dict.fromkeys(
+    (
+        "lenient_chunked_length",
+        "lenient_data_after_close",
+        "lenient_headers",
+        "lenient_optional_cr_before_lf",
+        "lenient_optional_crlf_after_chunk",
+        "lenient_optional_lf_after_cr",
+        "lenient_spaces_after_chunk_size",
+        "lenient_transfer_encoding",
+        "lenient_version",
+    ),
+    True,
+)
+
+
+class Exchange(asyncio.Protocol):
+    """Writes a request as soon as it is connected, and reads what is wanted of the answer.
+
+    Attributes:
+        status: None until the answer's head has come.
+        retry_after: its Retry-After field, as it came.
+        body: of its body as much as is wanted.
+        ended: whether nothing more will be read.
+        trouble: why it ended before all that is wanted had come; None when it has.
+    """
+
+    def __init__(self, request: bytes, *, wanted: int) -> None:
+        """Connect nothing yet.
+
+        Args:
+            request: head and body.
+            wanted: bytes of the answer's body.
+        """
+        self._request = request
+        self._wanted = wanted
+        self._transport: asyncio.Transport | None = None
+        self._parser: Any = httptools.HttpResponseParser(self)
+        self._parser.set_dangerous_leniencies(**_LENIENT)
+        self._fields: dict[bytes, bytes] = {}
+        self._interim = 0
+        self._head_bytes = 0
+        self._news: asyncio.Future[None] | None = None
+        self.status: int | None = None
+        self.retry_after: str | None = None
+        self.body = b""
+        self.ended = False
+        self.trouble: httpx.HTTPError | None = None
+
+    async def answered(self) -> int:
+        """Wait for the answer's head; its status.
+
+        Raises:
+            httpx.RemoteProtocolError: what came is no answer, or none came.
+            httpx.ReadError: the connection broke.
+        """
+        while self.status is None and not self.ended:
+            await self._more()
+        if self.status is None:
+            raise self.trouble or httpx.RemoteProtocolError("hung up without an answer")
+        return self.status
+
+    async def read(self) -> None:
+        """Wait until what is wanted of the body has come, or no more will."""
+        while not self.ended:
+            await self._more()
+
+    def leave(self) -> None:
+        """Hang up. May be called again."""
+        self.ended = True
+        self._parser = None  # it calls this object: together they would be left to the garbage collector
+        if self._transport is not None:
+            self._transport.abort()  # what was to be written is written, or is of no use any more
+
+    async def _more(self) -> None:
+        self._news = asyncio.get_running_loop().create_future()
+        await self._news
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Write the request, unless that is no longer wanted."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by type
+        if self.ended:
+            self._transport.abort()
+        else:
+            self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, piece by piece, until there is enough."""
+        for start in range(0, len(data), _PIECE):
+            if self.ended:
+                break
+            self._parse(data[start : start + _PIECE])
+        self._tell()
+
+    def eof_received(self) -> None:
+        """Nothing more will come."""
+        self._end_of_stream(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Neither will it now."""
+        self._end_of_stream(exc)
+        self._transport = None
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        """An answer or an interim one begins."""
+        if self.status is None:
+            self._fields.clear()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One field; of those of one name the last counts."""
+        if self.status is None:
+            self._fields[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        """Tell an interim answer from the answer (RFC 9110 15.2; after a 101 nothing more would come)."""
+        if self.ended or self.status is not None:
+            return
+        code: int = self._parser.get_status_code()
+        if 100 <= code < 200 and code != 101:
+            self._interim += 1
+            if self._interim > INTERIM_MAX:
+                self._fail(httpx.RemoteProtocolError(f"more than {INTERIM_MAX} interim answers"))
+            return
+        self.status = code
+        retry_after = self._fields.get(b"retry-after")
+        self.retry_after = None if retry_after is None else retry_after.decode("latin-1")
+        codings = self._fields.get(b"content-encoding", b"").lower().split(b",")
+        if {coding.strip() for coding in codings} - {b"", b"identity"}:
+            self._fail(EncodingRefused("the response is compressed, although we asked for identity"))
+
+    def on_body(self, body: bytes) -> None:
+        """Keep what is wanted."""
+        if self.ended:
+            return
+        self.body += body[: self._wanted - len(self.body)]
+        self.ended = len(self.body) >= self._wanted
+
+    def on_message_complete(self) -> None:
+        """The answer is whole, or one before it is."""
+        if self.status is not None:
+            self.ended = True
+
+    def _parse(self, piece: bytes) -> None:
+        try:
+            self._parser.feed_data(piece)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            # Behind the answer's end it is of no consequence, and said of an upgrade that we asked for none.
+            self._fail(httpx.RemoteProtocolError(f"no HTTP: {error}"))
+        if self.status is None:
+            self._head_bytes += len(piece)
+            if self._head_bytes > HEADS_BYTES:
+                self._fail(httpx.RemoteProtocolError(f"an answer's heads have more than {HEADS_BYTES} bytes"))
+
+    def _end_of_stream(self, error: Exception | None) -> None:
+        if error is not None:
+            self._fail(httpx.ReadError(in_words(error)))
+        elif self.status is None:
+            self._fail(httpx.RemoteProtocolError("hung up without an answer"))
+        elif {b"content-length", b"transfer-encoding"} & self._fields.keys():
+            self._fail(httpx.RemoteProtocolError("hung up in the middle of it"))
+        self.ended = True  # without either field the body ends here (RFC 9112 6.3)
+        self._tell()
+
+    def _fail(self, error: httpx.HTTPError) -> None:
+        if not self.ended:
+            self.trouble = error
+            self.ended = True
+
+    def _tell(self) -> None:
+        if self._news is not None and not self._news.done() and (self.ended or self.status is not None):
+            self._news.set_result(None)

@@ -1,0 +1,203 @@
+"""Posts to those whom strangers name: only addresses that were checked are dialled, one after the other.
+
+Every request has a connection of its own. A kept one would cost less, but a receiver that serves one
+connection at a time waits on the idle one, and leaves the others to their time-outs.
+
+Written for this one purpose, on httptools: a client for general use, as `transport` has it, takes four to
+five times the processor for an exchange, and needs as much care to be kept from what it does beyond it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+
+import httpx
+from msgspec import Struct
+
+from gateway.net.addresses import DialPolicy
+from gateway.net.dial import Dial, current_dial
+from gateway.net.exchange import Exchange
+from gateway.net.failures import DialRefused, in_words
+from gateway.net.hosts import Address
+from gateway.net.lookups import LOOKUPS, Lookup, SystemLookup
+from gateway.net.resolver import Resolver, first_few
+from gateway.net.target import Target, judge
+from gateway.net.tls import verified_ssl_context
+
+URLS_KEPT = 1024  # of those that were judged
+_UNSENDABLE = re.compile(r"[^\t\x20-\x7e]")
+
+BeforeDial = Callable[[str, int], None]
+"""Told of an address, as text, and a port right before they are dialled; an OSError keeps from it."""
+
+
+class Answer(Struct, frozen=True):
+    """What came back."""
+
+    status: int
+    retry_after: str | None
+    """The Retry-After field as it came."""
+    body: bytes
+    """Its beginning, as it was sent."""
+    trouble: str | None
+    """Why the body ends before all that was wanted; None when it does not."""
+
+
+class GuardedClient:
+    """POSTs, each over a connection of its own; no redirects, second tries, cookies or proxies."""
+
+    def __init__(
+        self,
+        policy: DialPolicy,
+        *,
+        deadline_s: float,
+        body_s: float,
+        connect_s: float = 10.0,
+        lookup_s: float = 5.0,
+        lookups: int = LOOKUPS,
+        lookup: Lookup | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        before_dial: BeforeDial | None = None,
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            policy: what may be dialled.
+            deadline_s: seconds for a whole call.
+            body_s: seconds of them for the answer's body.
+            connect_s: seconds for TCP and TLS with one address; a host's next address gets as many.
+            lookup_s: seconds for one DNS lookup.
+            lookups: most DNS lookups at once, those included that hang though nobody waits for them any more.
+            lookup: DNS, for tests; None for the operating system's.
+            ssl_context: None for certifi's authorities, or those that SSL_CERT_FILE or SSL_CERT_DIR name.
+            before_dial: for tests.
+        """
+        self._policy = policy
+        self._deadline_s = deadline_s
+        self._body_s = body_s
+        self._connect_s = connect_s
+        self._system_lookup = SystemLookup(threads=lookups)
+        self._resolver = Resolver(lookup or self._system_lookup, lookup_s=lookup_s)
+        self._ssl_context = ssl_context or verified_ssl_context()
+        self._before_dial = before_dial
+        # The policy never changes; what it refuses is not kept.
+        self._judge = lru_cache(maxsize=URLS_KEPT)(partial(judge, policy=policy))
+        self._open: set[Exchange] = set()
+
+    async def post(
+        self, url: str, *, headers: Mapping[str, str], body: bytes, wanted: int, owner: str = ""
+    ) -> Answer:
+        """Send once.
+
+        Args:
+            url: where to.
+            headers: beside those that HTTP itself asks for.
+            body: as it goes over the wire.
+            wanted: bytes of the answer's body; nothing beyond them is read.
+            owner: on whose behalf; an owner has its share of the lookups.
+
+        Raises:
+            DialRefused: the guard said no; nothing was dialled.
+            httpx.HTTPError: no answer came (`failures` lists which); or as `target.judge` has it.
+            httpx.InvalidURL: the URL cannot be read.
+            UnicodeError: its name cannot be.
+        """
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + self._deadline_s
+        target = self._judge(url)
+        exchange = Exchange(_request(target, headers, body), wanted=wanted)
+        self._open.add(exchange)
+        dial = Dial(owner=owner)
+        try:
+            status = await self._answered(exchange, target, dial, ends_at)
+            trouble = await self._read(exchange, min(ends_at, loop.time() + self._body_s))
+            return Answer(status, exchange.retry_after, exchange.body, trouble)
+        finally:
+            exchange.leave()
+            self._open.discard(exchange)
+
+    async def aclose(self) -> None:
+        """Close every connection; requests still under way fail."""
+        for exchange in list(self._open):
+            exchange.leave()
+        self._system_lookup.close()
+
+    async def _answered(self, exchange: Exchange, target: Target, dial: Dial, ends_at: float) -> int:
+        try:
+            async with asyncio.timeout_at(ends_at):
+                addresses = await self._addresses(target, dial)
+                dial.started = True
+                await self._connect(exchange, target, addresses)
+                dial.connected = True
+                return await exchange.answered()
+        except TimeoutError:
+            if dial.connected:
+                raise httpx.ReadTimeout("no complete answer in time") from None
+            raise httpx.ConnectTimeout("no connection in time") from None
+
+    async def _read(self, exchange: Exchange, until: float) -> str | None:
+        if not exchange.ended:  # seldom: head and body come together
+            try:
+                async with asyncio.timeout_at(until):
+                    await exchange.read()
+            except TimeoutError:
+                return f"it took more than {self._body_s:g} s"
+        return None if exchange.trouble is None else str(exchange.trouble)
+
+    async def _addresses(self, target: Target, dial: Dial) -> list[Address]:
+        """Look the name up, once, and check every address it has. One that is refused refuses all."""
+        if target.address is not None:
+            return [target.address]
+        token = current_dial.set(dial)
+        try:
+            found = await self._resolver.addresses(target.host, target.port)
+        finally:
+            current_dial.reset(token)
+        name = target.host.lower().removesuffix(".")
+        for address in found:
+            reason = self._policy.refusal(address, name)
+            if reason is not None:
+                raise DialRefused(f"{target.host} must not be dialled: {reason}")
+        return first_few(found)
+
+    async def _connect(self, exchange: Exchange, target: Target, addresses: list[Address]) -> None:
+        """Dial one after the other, each in its own time, until one takes the connection."""
+        loop = asyncio.get_running_loop()
+        context, name = (self._ssl_context, target.host) if target.tls else (None, None)
+        failure: Exception | None = None
+        for address in addresses:
+            text = str(address)
+            try:
+                async with asyncio.timeout(self._connect_s):
+                    if self._before_dial is not None:
+                        self._before_dial(text, target.port)
+                    await loop.create_connection(
+                        lambda: exchange, text, target.port, ssl=context, server_hostname=name
+                    )
+            except TimeoutError:
+                failure = httpx.ConnectTimeout("no connection in time")
+            except OSError as error:  # OpenSSL's are, too
+                failure = httpx.ConnectError(in_words(error))
+                failure.__cause__ = error
+            else:
+                return
+        raise failure or httpx.ConnectError(f"{target.host} has no address")
+
+
+def _request(target: Target, headers: Mapping[str, str], body: bytes) -> bytes:
+    """Head and body, as they go over the wire."""
+    fields = {
+        "Host": target.authority,
+        "Accept-Encoding": "identity",
+        "Connection": "close",
+        **headers,
+        "Content-Length": str(len(body)),
+    }
+    lines = [f"{name}: {value}" for name, value in fields.items()]
+    if any(_UNSENDABLE.search(line) for line in lines):
+        raise httpx.LocalProtocolError("a header has characters outside visible ASCII")
+    return "\r\n".join([f"POST {target.path} HTTP/1.1", *lines, "", ""]).encode("ascii") + body
