@@ -111,7 +111,7 @@ class Parts:
             spread=spread,
         )
         self.stories = Stories(database)
-        announcer = Announcer(self.metrics, self.wakeup, self.watch.moved)
+        announcer = Announcer(self.metrics, self.wakeup, self.watch.moved, lambda: self.dispatch.submits_wait)
         self.accounts = accounts_of(settings, registry.adapters)
         self.catalogue = catalogue_of(registry, self.accounts, settings)
         record = Record(database, clock, self.ids, announcer)

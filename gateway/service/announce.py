@@ -26,7 +26,8 @@ WARNED = frozenset(
     }
 )
 """Events that somebody may have to look at."""
-_AFTER_THE_END = frozenset({TaskKind.SUBMIT, TaskKind.DELIVER})
+_TO_BE_TOLD = frozenset({TaskKind.DELIVER})
+_AFTER_THE_END = _TO_BE_TOLD | {TaskKind.SUBMIT}
 """Its receivers are to be told, and it may have left an opening for another."""
 
 
@@ -37,12 +38,20 @@ class Announcer:
         metrics: count it.
         wakeup: wakes those who carry out what is due.
         moved: told of each job that changed.
+        submits_wait: says whether jobs waited for an opening when this process last looked.
     """
 
-    def __init__(self, metrics: Metrics, wakeup: Wakeup, moved: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        wakeup: Wakeup,
+        moved: Callable[[str], None],
+        submits_wait: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._metrics = metrics
         self._wakeup = wakeup
         self._moved = moved
+        self._submits_wait = submits_wait
 
     def accepted(self, job: Job) -> None:
         """A job was stored."""
@@ -68,7 +77,8 @@ class Announcer:
             self._metrics.submission_settled(attempt.provider, how)
         self._moved(job.id)
         if job.state.status.terminal and not any(one.state in LIVE for one in recorded.attempts):
-            self._wakeup.wake(_AFTER_THE_END)  # the commonest: nobody else need look
+            # The commonest: nobody else need look.
+            self._wakeup.wake(_AFTER_THE_END if self._submits_wait() else _TO_BE_TOLD)
         else:
             self._wakeup.wake()
 

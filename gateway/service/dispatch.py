@@ -48,24 +48,33 @@ class Dispatch:
         self._clock = leases.clock
         self._healths = healths
         self._claimed_ms: int | None = None
+        self._next_due: dict[tuple[TaskKind, ...], int | None] = {}
+        self.submits_wait = True
+        """Whether jobs waited for an opening when last looked for."""
 
     async def claim(self, limit: int, kinds: Sequence[TaskKind] = JOB_KINDS) -> list[JobTask]:
-        """Lease due tasks about jobs, of these kinds; submits as there are openings for them."""
+        """Lease due tasks about jobs, of these kinds; submits as there are openings for them.
+
+        What is due after them is read in the same transaction, for `next_due_ms`, which is asked next.
+        """
         now_ms = self._clock.now_ms()  # here, not when the writer comes to it: the clock may jump meanwhile
         others = [kind for kind in kinds if kind is not TaskKind.SUBMIT]
         if TaskKind.SUBMIT in kinds:
             self._claimed_ms = now_ms
 
-        def operation(connection: Connection) -> list[JobTask]:
+        def operation(connection: Connection) -> tuple[list[JobTask], int | None]:
             claims = self._claim_submits(connection, limit, now_ms) if TaskKind.SUBMIT in kinds else []
             if others and len(claims) < limit:
                 claims += self._claim(connection, others, limit - len(claims), now_ms)
             # What cannot be read stays leased, and so is looked at again only when the lease has lapsed.
             found = load_readable(connection, [claim.subject for claim in claims])
-            return [JobTask(claim, *found[claim.subject]) for claim in claims if claim.subject in found]
+            tasks = [JobTask(claim, *found[claim.subject]) for claim in claims if claim.subject in found]
+            return tasks, self._read_next_due(connection, kinds, now_ms)
 
         # While the disk is full nothing new is bought; what was bought is followed.
-        claimed = await self._database.write(operation, vital=TaskKind.SUBMIT not in kinds)
+        claimed, self._next_due[tuple(kinds)] = await self._database.write(
+            operation, vital=TaskKind.SUBMIT not in kinds
+        )
         if claimed:
             reach(Point.CLAIM_AFTER_COMMIT)
         return claimed
@@ -92,8 +101,11 @@ class Dispatch:
 
     def _next(self, connection: Connection, limit: int, now_ms: int) -> list[Waiting]:
         """Choose whose turn it is, each at an opening."""
-        openings, holder = self._healths.openings(connection), self._leases.holder
         rooms = queue_rows.rooms(connection)
+        self.submits_wait = bool(rooms)
+        if not rooms:
+            return []
+        openings, holder = self._healths.openings(connection), self._leases.holder
         heads: list[Waiting] = []
         for room in rooms:
             free = free_in(room, openings, most=limit)
@@ -141,22 +153,22 @@ class Dispatch:
     async def next_due_ms(self, kinds: Sequence[TaskKind] = JOB_KINDS) -> int | None:
         """When the next task of these kinds may be claimed that nobody holds, as far as time decides that.
 
-        A submit that is due waits for its turn and for an opening, which other changes bring about.
+        A submit that is due waits for its turn and for an opening, which other changes bring about. Right
+        after a claim it is as the claim found it.
         """
+        if tuple(kinds) in self._next_due:
+            return self._next_due.pop(tuple(kinds))
         # As of the last claim, unless the clock was set back since: what became due later was not looked at.
         now_ms = self._clock.now_ms()
         if self._claimed_ms is not None:
             now_ms = min(now_ms, self._claimed_ms)
-        others = [kind for kind in kinds if kind is not TaskKind.SUBMIT]
+        return await self._database.read(lambda connection: self._read_next_due(connection, kinds, now_ms))
 
-        def operation(connection: Connection) -> list[int | None]:
-            found = [task_rows.next_due_ms(connection, others)]
-            if TaskKind.SUBMIT in kinds:
-                found += [queue_rows.next_due_ms(connection, now_ms=now_ms), self._healths.reopens_ms()]
-            return found
-
-        known = await self._database.read(operation)
-        return min((at_ms for at_ms in known if at_ms is not None), default=None)
+    def _read_next_due(self, connection: Connection, kinds: Sequence[TaskKind], now_ms: int) -> int | None:
+        found = [task_rows.next_due_ms(connection, [kind for kind in kinds if kind is not TaskKind.SUBMIT])]
+        if TaskKind.SUBMIT in kinds:
+            found += [queue_rows.next_due_ms(connection, now_ms=now_ms), self._healths.reopens_ms()]
+        return min((at_ms for at_ms in found if at_ms is not None), default=None)
 
     def _claim(
         self, connection: Connection, kinds: Sequence[TaskKind], limit: int, now_ms: int

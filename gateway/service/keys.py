@@ -269,7 +269,7 @@ class Keys:
             return await self._database.write(operation)
 
     def _make_owner(self, connection: Connection, owner: str) -> str | None:
-        if key_rows.owner_secret(connection, owner) is not None:
+        if key_rows.owner_secrets(connection, [owner]):
             return None
         secret = make_key("hmac", self._random_bytes).secret
         sealed = self._sealer.seal(secret, bound_to=owner)

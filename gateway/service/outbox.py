@@ -90,11 +90,13 @@ class Outbox:
         self._log = Batched(self._log_batch, limit=LOGGED_AT_ONCE)
         self._progress = Batched(self._progress_batch, limit=LOGGED_AT_ONCE)
         self._endpoints = Batched(self._load_batch, limit=LOGGED_AT_ONCE)
+        self._left: list[WaitingLane] | None = None
 
     async def claim(self, limit: int, deal: Deal = _all) -> list[DeliveryTask]:
         """Lease due deliveries.
 
-        What is for an endpoint that is disabled, or deleted, is given up instead: its bytes are kept.
+        What is for an endpoint that is disabled, or deleted, is given up instead: its bytes are kept. What
+        waits after that is read in the same transaction, for `next_due_ms`, which is asked next.
 
         Args:
             limit: most of them.
@@ -102,10 +104,11 @@ class Outbox:
         """
         now_ms = self._clock.now_ms()
 
-        def operation(connection: Connection) -> list[DeliveryTask]:
-            found = self._due_deliveries(connection, limit, deal, now_ms)
+        def operation(connection: Connection) -> tuple[list[DeliveryTask], list[WaitingLane]]:
+            waiting = self._waiting(connection, now_ms)
+            found = self._due_deliveries(connection, waiting, limit, deal, now_ms)
             if not found:
-                return []
+                return [], waiting
             claims = task_rows.claim_named(
                 connection,
                 {TaskKind.DELIVER.value: list(found)},
@@ -115,7 +118,7 @@ class Outbox:
             )
             rows = delivery_rows.load_many(connection, [claim.subject for claim in claims])
             owners = {row.owner for row in rows.values() if row.endpoint_id is None}
-            secrets = {owner: key_rows.owner_secret(connection, owner) for owner in owners}
+            secrets = key_rows.owner_secrets(connection, sorted(owners))
             wanted = {row.endpoint_id for row in rows.values() if row.endpoint_id is not None}
             endpoints = endpoint_rows.load_many(connection, sorted(wanted))
             off = [one for one in wanted if one not in endpoints or not endpoints[one].enabled]
@@ -131,13 +134,20 @@ class Outbox:
                     continue
                 secret = secrets.get(row.owner)
                 tasks.append(DeliveryTask(claim, row, secret, found[claim.subject]))
-            return tasks
+            return tasks, self._waiting(connection, now_ms)
 
-        return await self._database.write(operation)
+        tasks, self._left = await self._database.write(operation)
+        return tasks
 
-    def _due_deliveries(self, connection: Connection, limit: int, deal: Deal, now_ms: int) -> dict[str, str]:
+    def _due_deliveries(
+        self,
+        connection: Connection,
+        waiting: Sequence[WaitingLane],
+        limit: int,
+        deal: Deal,
+        now_ms: int,
+    ) -> dict[str, str]:
         """Read what is to be claimed, with its lane."""
-        waiting = self._waiting(connection, now_ms)
         found: dict[str, str] = {}
         for lane, share in deal([one for one in waiting if one.due_at_ms <= now_ms], limit).items():
             most = min(share, limit - len(found))
@@ -149,9 +159,14 @@ class Outbox:
         return found
 
     async def next_due_ms(self, may_take: MayTake = lambda _lane, _owner: True) -> int | None:
-        """When the next delivery may be claimed of a lane that may have one more; None: there is none."""
+        """When the next delivery may be claimed of a lane that may have one more; None: there is none.
+
+        Right after a claim it is as the claim left it.
+        """
         now_ms = self._clock.now_ms()
-        waiting = await self._database.read(lambda connection: self._waiting(connection, now_ms))
+        waiting, self._left = self._left, None
+        if waiting is None:
+            waiting = await self._database.read(lambda connection: self._waiting(connection, now_ms))
         return min((one.due_at_ms for one in waiting if may_take(one.lane, one.owner)), default=None)
 
     def _waiting(self, connection: Connection, now_ms: int) -> list[WaitingLane]:

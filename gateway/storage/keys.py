@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
@@ -45,7 +47,9 @@ _SET_RATE = (
 _ACTIVE_OWNER = select(api_keys.c.owner).where(
     api_keys.c.id == bindparam("key_id"), api_keys.c.revoked_at_ms.is_(None)
 )
-_OWNER = select(owners.c.sealed_webhook_secret).where(owners.c.name == bindparam("name"))
+_SECRETS = select(owners.c.name, owners.c.sealed_webhook_secret).where(
+    owners.c.name.in_(bindparam("names", expanding=True))
+)
 _OWNERS = select(owners.c.name).order_by(owners.c.name).limit(bindparam("limit"))
 _INSERT_OWNER = insert(owners)
 
@@ -92,9 +96,12 @@ def find_owner(connection: Connection, key_id: str) -> str | None:
     return connection.execute(_ACTIVE_OWNER, {"key_id": key_id}).scalar_one_or_none()
 
 
-def owner_secret(connection: Connection, owner: str) -> str | None:
-    """Return the owner's sealed webhook secret; None for an owner we do not know."""
-    return connection.execute(_OWNER, {"name": owner}).scalar_one_or_none()
+def owner_secrets(connection: Connection, owners: Sequence[str]) -> dict[str, str]:
+    """Return these owners' sealed webhook secrets, by name; those we do not know are left out."""
+    if not owners:
+        return {}
+    rows = connection.execute(_SECRETS, {"names": list(owners)})
+    return {row.name: row.sealed_webhook_secret for row in rows}
 
 
 def owner_names(connection: Connection, *, limit: int) -> list[str]:

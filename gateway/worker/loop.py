@@ -58,7 +58,8 @@ class Lane(Generic[T]):
         limit: most tasks under way at once.
         claim: leases up to that many.
         step: carries one out.
-        next_due: says when the next task may be claimed, as far as time decides that; milliseconds.
+        next_due: says when the next task may be claimed, as far as time decides that; milliseconds. Asked
+            after each claim that found fewer than it could.
         gather_s: how long due tasks may gather that come in ones and twos, seconds.
         looks_after: told what `step` returned, when one has ended: whether that is a reason to look. What
             failed is one; None: nothing is.
@@ -186,33 +187,40 @@ class Worker:
         while not self._stopping.is_set():
             wake.clear()
             room = lane.limit - len(active)
+            tasks: list[T] = []
             try:
                 await self._heed_clock()
                 tasks = await self._claim(lane, room) if room else []
-                pause_s = 0.0 if tasks else await self._until_due(lane)
+                if self._stopping.is_set():  # nothing is begun any more: a paid call would be cut off
+                    await self._release([claimed.claim for claimed in tasks])
+                    return
+                for claimed in tasks:
+                    self._begin(lane, claimed, active, wake)
+                # Fewer than there was room for are all that are due.
+                pause_s = await self._until_due(lane) if len(tasks) < room else 0.0
             except StorageUnavailable as error:
                 _log.error("worker.storage", error=str(error))
-                tasks, pause_s = [], PAUSE_AFTER_FAILURE_S
+                pause_s = PAUSE_AFTER_FAILURE_S
             except Exception as error:  # noqa: BLE001  (a lane that ended would leave its jobs lying)
                 _log.exception("worker.claim_failed", error=str(error))
-                tasks, pause_s = [], PAUSE_AFTER_FAILURE_S
-            if self._stopping.is_set():  # nothing is begun any more: a paid call would be cut off
-                await self._release([claimed.claim for claimed in tasks])
-                return
-            for claimed in tasks:
-                running = asyncio.create_task(self._carry_out(lane, claimed))
-                self._under_way[running] = claimed.claim
-                active.add(running)
-                running.add_done_callback(active.discard)
-                running.add_done_callback(lambda done: self._under_way.pop(done, None))
-                running.add_done_callback(lambda done: _wake_after(done, wake))
+                pause_s = PAUSE_AFTER_FAILURE_S
             if len(active) >= lane.limit:
                 await asyncio.wait(active, return_when=asyncio.FIRST_COMPLETED)
-            elif pause_s > 0:
+                continue
+            if tasks and lane.gather_s:
+                await asyncio.sleep(lane.gather_s)
+                pause_s -= lane.gather_s
+            if pause_s > 0:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(wake.wait(), max(pause_s, lane.gather_s))
-            elif lane.gather_s and len(tasks) < room:
-                await asyncio.sleep(lane.gather_s)
+
+    def _begin(self, lane: Lane[T], claimed: T, active: set[asyncio.Task[bool]], wake: asyncio.Event) -> None:
+        running = asyncio.create_task(self._carry_out(lane, claimed))
+        self._under_way[running] = claimed.claim
+        active.add(running)
+        running.add_done_callback(active.discard)
+        running.add_done_callback(lambda done: self._under_way.pop(done, None))
+        running.add_done_callback(lambda done: _wake_after(done, wake))
 
     async def _claim(self, lane: Lane[T], room: int) -> list[T]:
         claiming = asyncio.ensure_future(lane.claim(room))

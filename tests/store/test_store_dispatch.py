@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 from job_examples import NOW_MS, a_job, a_request, a_webhook, an_attempt
@@ -14,14 +15,17 @@ from store_stage import LEASE_S, Stage
 from gateway.jobs import transitions
 from gateway.jobs.job import Attempt, AttemptState, Held, Job
 from gateway.jobs.transitions import Step, TaskKind
+from gateway.service.announce import Announcer
 from gateway.service.dispatch import JOB_KINDS
 from gateway.service.outbox import DELIVERY_KINDS, DeliveryTask
+from gateway.service.wakeup import Wakeup
 from gateway.storage import attempts as attempt_rows
 from gateway.storage import jobs as job_rows
 from gateway.storage import tables
 from gateway.storage import tasks as task_rows
 from gateway.storage.deliveries import Backlog, DeliveryAttempt
 from gateway.storage.tasks import Due, Memo
+from gateway.telemetry import Metrics
 from providers.contract.status import JobStatus
 
 
@@ -40,11 +44,16 @@ def tried(task: DeliveryTask, number: int = 1) -> DeliveryAttempt:
 async def ended(stage: Stage, count: int = 1) -> list[DeliveryTask]:
     """End jobs with receivers, and claim what is to be delivered."""
     for _ in range(count):
-        job_id = await stage.accept(a_request(webhook=a_webhook("job.cancelled")))
-        await stage.record.transition(
-            job_id, lambda job, found: transitions.cancel_requested(job, found, now_ms=NOW_MS)
-        )
+        await ended_unclaimed(stage)
     return await stage.outbox.claim(10)
+
+
+async def ended_unclaimed(stage: Stage) -> None:
+    """End a job with a receiver."""
+    job_id = await stage.accept(a_request(webhook=a_webhook("job.cancelled")))
+    await stage.record.transition(
+        job_id, lambda job, found: transitions.cancel_requested(job, found, now_ms=NOW_MS)
+    )
 
 
 async def test_a_claim_brings_the_job_and_its_attempts(stage: Stage) -> None:
@@ -193,6 +202,40 @@ async def test_the_next_due_is_by_lane(stage: Stage) -> None:
         lambda connection: task_rows.hurry(connection, TaskKind.SUBMIT, job_id, at_ms=NOW_MS + 5)
     )
     assert (await next_due(JOB_KINDS), await next_due(DELIVERY_KINDS)) == (NOW_MS + 5, None)
+
+
+async def test_right_after_a_claim_the_next_due_is_as_the_claim_found_it(stage: Stage) -> None:
+    assert await stage.dispatch.claim(10, (TaskKind.POLL,)) == []
+    assert await stage.outbox.claim(10) == []
+    await ended_unclaimed(stage)
+    job_id = await stage.accept()
+    await stage.database.write(
+        lambda connection: task_rows.insert_many(connection, [(TaskKind.POLL, job_id, NOW_MS + 5)])
+    )
+    polls = partial(stage.dispatch.next_due_ms, (TaskKind.POLL,))
+    assert (await polls(), await stage.outbox.next_due_ms()) == (None, None)
+    assert (await polls(), await stage.outbox.next_due_ms()) == (NOW_MS + 5, NOW_MS)
+
+
+async def test_an_end_is_a_reason_to_look_for_submits_only_while_some_wait(stage: Stage) -> None:
+    wakeup = Wakeup()
+    metrics = Metrics(version="0", providers=["acme"], models=["act-two"], routes=[])
+    announcer = Announcer(metrics, wakeup, lambda _: None, lambda: stage.dispatch.submits_wait)
+    submits, deliveries = wakeup.subscribe((TaskKind.SUBMIT,)), wakeup.subscribe((TaskKind.DELIVER,))
+
+    async def woken() -> tuple[bool, bool]:
+        submits.clear()
+        deliveries.clear()
+        await ended_unclaimed(stage)
+        announcer.recorded(stage.heard[-1])
+        return submits.is_set(), deliveries.is_set()
+
+    assert await woken() == (True, True), "nobody has looked yet"
+    assert await stage.dispatch.claim(10, (TaskKind.SUBMIT,)) == []
+    assert await woken() == (False, True)
+    await stage.accept()
+    assert await stage.dispatch.claim(0, (TaskKind.SUBMIT,)) == [], "no opening"
+    assert await woken() == (True, True)
 
 
 async def test_the_sweep_and_the_census_see_the_store(stage: Stage) -> None:

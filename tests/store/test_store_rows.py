@@ -92,7 +92,8 @@ async def test_what_is_not_there_is_not_found(database: Database) -> None:
             deliveries.load_of(connection, "job_x"),
             deliveries.load_tries(connection, []),
             keys.find(connection, "0"),
-            keys.owner_secret(connection, "nobody"),
+            keys.owner_secrets(connection, ["nobody"]),
+            keys.owner_secrets(connection, []),
         ]
 
     found = await database.read(operation)

@@ -199,7 +199,7 @@ def plans(connection: Connection, run: Run) -> list[str]:
             "uq_deliveries_job_id_sequence_endpoint_id",
         ),
         (lambda c: keys.find(c, "0" * 64), "sqlite_autoindex_api_keys_2"),
-        (lambda c: keys.owner_secret(c, "alice"), "sqlite_autoindex_owners_1"),
+        (lambda c: keys.owner_secrets(c, ["alice", "bob"]), "sqlite_autoindex_owners_1"),
         (lambda c: keys.find_owner(c, "key_1"), "sqlite_autoindex_api_keys_1"),
         (lambda c: limits.lock_owners(c, ["alice", "bob"], every=False), "sqlite_autoindex_owners_1"),
         (lambda c: limits.lock_arrivals(c, ["key_1", "key_2"]), "sqlite_autoindex_limits_1"),
