@@ -3,8 +3,9 @@
 Everything but the status is of no consequence here, and nothing comes after the answer, so that what is
 sloppily written is read all the same (`_LENIENT`): a request cannot be smuggled where there is but one.
 
-An answer is read only as far as it is kept, and what comes before it is limited: interim answers (1xx) are
-passed over as they are parsed, a few kilobytes at a time, so that a flood of them stops nobody else.
+An answer is read only as far as it is kept, and what comes before, between and after what is kept is limited,
+down to the bytes: they are parsed a few kilobytes at a time, and some of it (a folded trailer) takes a parser
+time that grows with the square of its length. Without that one receiver could stop everybody's event loop.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ INTERIM_MAX = 128
 """Interim answers before the answer; a server that means well sends a few."""
 HEADS_BYTES = 16_384
 """All heads of one answer together, interim ones included; Node.js allows as many."""
+TIMES_WANTED = 8
+"""Bytes on the wire for each that is wanted of a body: in chunks of one byte each it is six."""
 _PIECE = 8192  # bytes parsed at once: no more heads come of them than can be parsed in a moment
 _LENIENT = dict.fromkeys(
     (
         "lenient_chunked_length",
         "lenient_data_after_close",
         "lenient_headers",
+        "lenient_keep_alive",  # or nothing would be read behind an interim answer that says `close`
         "lenient_optional_cr_before_lf",
         "lenient_optional_crlf_after_chunk",
         "lenient_optional_lf_after_cr",
@@ -39,7 +43,7 @@ _LENIENT = dict.fromkeys(
 
 
 class Exchange(asyncio.Protocol):
-    """Writes a request as soon as it is connected, and reads what is wanted of the answer.
+    """Sends a request once it is connected, and reads what is wanted of the answer.
 
     Attributes:
         status: None until the answer's head has come.
@@ -49,27 +53,34 @@ class Exchange(asyncio.Protocol):
         trouble: why it ended before all that is wanted had come; None when it has.
     """
 
-    def __init__(self, request: bytes, *, wanted: int) -> None:
+    def __init__(self, *, wanted: int) -> None:
         """Connect nothing yet.
 
         Args:
-            request: head and body.
             wanted: bytes of the answer's body.
         """
-        self._request = request
         self._wanted = wanted
         self._transport: asyncio.Transport | None = None
         self._parser: Any = httptools.HttpResponseParser(self)
         self._parser.set_dangerous_leniencies(**_LENIENT)
         self._fields: dict[bytes, bytes] = {}
         self._interim = 0
-        self._head_bytes = 0
+        self._came = 0  # bytes
         self._news: asyncio.Future[None] | None = None
         self.status: int | None = None
         self.retry_after: str | None = None
         self.body = b""
         self.ended = False
         self.trouble: httpx.HTTPError | None = None
+
+    def send(self, request: bytes) -> None:
+        """Send head and body; to be called once, when the connection stands.
+
+        They are a few kilobytes, which the system takes at once: whoever answers before having read all that
+        does not want the rest.
+        """
+        if self._transport is not None:
+            self._transport.write(request)
 
     async def answered(self) -> int:
         """Wait for the answer's head; its status.
@@ -92,9 +103,17 @@ class Exchange(asyncio.Protocol):
     def leave(self) -> None:
         """Hang up. May be called again."""
         self.ended = True
-        self._parser = None  # it calls this object: together they would be left to the garbage collector
-        if self._transport is not None:
-            self._transport.abort()  # what was to be written is written, or is of no use any more
+        # Each refers to this object: together they would be left to the garbage collector.
+        self._parser = self.trouble = None
+        transport, self._transport = self._transport, None
+        if transport is None:
+            return
+        if self.status is None:
+            transport.abort()
+        else:
+            transport.close()  # over TLS it says so, and would wait for the other side to say it, too
+            asyncio.get_running_loop().call_soon(transport.abort)
+        self._tell()
 
     async def _more(self) -> None:
         self._news = asyncio.get_running_loop().create_future()
@@ -103,12 +122,12 @@ class Exchange(asyncio.Protocol):
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Write the request, unless that is no longer wanted."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by type
+        """Keep it, unless it comes too late: whoever gave up while it was dialled has left."""
+        connected = cast("asyncio.Transport", transport)  # uvloop's is none by type
         if self.ended:
-            self._transport.abort()
+            connected.abort()
         else:
-            self._transport.write(self._request)
+            self._transport = connected
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, piece by piece, until there is enough."""
@@ -124,8 +143,8 @@ class Exchange(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Neither will it now."""
-        self._end_of_stream(exc)
         self._transport = None
+        self._end_of_stream(exc)
 
     # What the parser calls.
 
@@ -158,7 +177,7 @@ class Exchange(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """Keep what is wanted."""
-        if self.ended:
+        if self.ended or self.status is None:
             return
         self.body += body[: self._wanted - len(self.body)]
         self.ended = len(self.body) >= self._wanted
@@ -174,20 +193,32 @@ class Exchange(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             # Behind the answer's end it is of no consequence, and said of an upgrade that we asked for none.
             self._fail(httpx.RemoteProtocolError(f"no HTTP: {error}"))
-        if self.status is None:
-            self._head_bytes += len(piece)
-            if self._head_bytes > HEADS_BYTES:
-                self._fail(httpx.RemoteProtocolError(f"an answer's heads have more than {HEADS_BYTES} bytes"))
+        self._came += len(piece)
+        if self.status is None and self._came > HEADS_BYTES:
+            self._fail(httpx.RemoteProtocolError(f"an answer's heads have more than {HEADS_BYTES} bytes"))
+        if self._came > HEADS_BYTES + TIMES_WANTED * self._wanted:
+            self._fail(
+                httpx.RemoteProtocolError("it is drowned in trailers, or in what stands around chunks")
+            )
 
     def _end_of_stream(self, error: Exception | None) -> None:
         if error is not None:
-            self._fail(httpx.ReadError(in_words(error)))
+            failure = httpx.ReadError(in_words(error))
+            failure.__cause__ = error  # a refused certificate may be told only now (TLS 1.3)
+            self._fail(failure)
         elif self.status is None:
             self._fail(httpx.RemoteProtocolError("hung up without an answer"))
-        elif {b"content-length", b"transfer-encoding"} & self._fields.keys():
+        elif self._is_sized():
             self._fail(httpx.RemoteProtocolError("hung up in the middle of it"))
-        self.ended = True  # without either field the body ends here (RFC 9112 6.3)
+        self.ended = True
         self._tell()
+
+    def _is_sized(self) -> bool:
+        """Whether the body says where it ends; otherwise that is where the stream does (RFC 9112 6.3)."""
+        coding = self._fields.get(b"transfer-encoding")
+        if coding is None:
+            return b"content-length" in self._fields
+        return coding.lower().split(b",")[-1].strip() == b"chunked"
 
     def _fail(self, error: httpx.HTTPError) -> None:
         if not self.ended:

@@ -87,6 +87,7 @@ class GuardedClient:
         # The policy never changes; what it refuses is not kept.
         self._judge = lru_cache(maxsize=URLS_KEPT)(partial(judge, policy=policy))
         self._open: set[Exchange] = set()
+        self._closed = False
 
     async def post(
         self, url: str, *, headers: Mapping[str, str], body: bytes, wanted: int, owner: str = ""
@@ -96,7 +97,7 @@ class GuardedClient:
         Args:
             url: where to.
             headers: beside those that HTTP itself asks for.
-            body: as it goes over the wire.
+            body: as it goes over the wire; of some kilobytes.
             wanted: bytes of the answer's body; nothing beyond them is read.
             owner: on whose behalf; an owner has its share of the lookups.
 
@@ -109,34 +110,38 @@ class GuardedClient:
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + self._deadline_s
         target = self._judge(url)
-        exchange = Exchange(_request(target, headers, body), wanted=wanted)
-        self._open.add(exchange)
-        dial = Dial(owner=owner)
+        request = _request(target, headers, body)
+        exchange = await self._connected(target, wanted, owner, ends_at)
         try:
-            status = await self._answered(exchange, target, dial, ends_at)
+            exchange.send(request)
+            status = await _answered(exchange, ends_at)
             trouble = await self._read(exchange, min(ends_at, loop.time() + self._body_s))
             return Answer(status, exchange.retry_after, exchange.body, trouble)
         finally:
-            exchange.leave()
-            self._open.discard(exchange)
+            self._leave(exchange)
 
     async def aclose(self) -> None:
-        """Close every connection; requests still under way fail."""
+        """Close every connection; requests still under way fail, and so do later ones."""
+        self._closed = True
         for exchange in list(self._open):
-            exchange.leave()
+            self._leave(exchange)
         self._system_lookup.close()
 
-    async def _answered(self, exchange: Exchange, target: Target, dial: Dial, ends_at: float) -> int:
+    def _leave(self, exchange: Exchange) -> None:
+        exchange.leave()
+        self._open.discard(exchange)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise httpx.ConnectError("the gateway stops")
+
+    async def _connected(self, target: Target, wanted: int, owner: str, ends_at: float) -> Exchange:
+        """Connect to the first of the target's addresses that takes it."""
+        self._check_open()
         try:
             async with asyncio.timeout_at(ends_at):
-                addresses = await self._addresses(target, dial)
-                dial.started = True
-                await self._connect(exchange, target, addresses)
-                dial.connected = True
-                return await exchange.answered()
+                return await self._connect(target, wanted, await self._addresses(target, owner))
         except TimeoutError:
-            if dial.connected:
-                raise httpx.ReadTimeout("no complete answer in time") from None
             raise httpx.ConnectTimeout("no connection in time") from None
 
     async def _read(self, exchange: Exchange, until: float) -> str | None:
@@ -148,11 +153,11 @@ class GuardedClient:
                 return f"it took more than {self._body_s:g} s"
         return None if exchange.trouble is None else str(exchange.trouble)
 
-    async def _addresses(self, target: Target, dial: Dial) -> list[Address]:
+    async def _addresses(self, target: Target, owner: str) -> list[Address]:
         """Look the name up, once, and check every address it has. One that is refused refuses all."""
         if target.address is not None:
             return [target.address]
-        token = current_dial.set(dial)
+        token = current_dial.set(Dial(owner=owner))
         try:
             found = await self._resolver.addresses(target.host, target.port)
         finally:
@@ -164,28 +169,50 @@ class GuardedClient:
                 raise DialRefused(f"{target.host} must not be dialled: {reason}")
         return first_few(found)
 
-    async def _connect(self, exchange: Exchange, target: Target, addresses: list[Address]) -> None:
+    async def _connect(self, target: Target, wanted: int, addresses: list[Address]) -> Exchange:
         """Dial one after the other, each in its own time, until one takes the connection."""
-        loop = asyncio.get_running_loop()
-        context, name = (self._ssl_context, target.host) if target.tls else (None, None)
         failure: Exception | None = None
         for address in addresses:
-            text = str(address)
+            self._check_open()
             try:
                 async with asyncio.timeout(self._connect_s):
-                    if self._before_dial is not None:
-                        self._before_dial(text, target.port)
-                    await loop.create_connection(
-                        lambda: exchange, text, target.port, ssl=context, server_hostname=name
-                    )
+                    return await self._dial(str(address), target, wanted)
             except TimeoutError:
                 failure = httpx.ConnectTimeout("no connection in time")
             except OSError as error:  # OpenSSL's are, too
                 failure = httpx.ConnectError(in_words(error))
                 failure.__cause__ = error
-            else:
-                return
         raise failure or httpx.ConnectError(f"{target.host} has no address")
+
+    async def _dial(self, address: str, target: Target, wanted: int) -> Exchange:
+        """Connect to one address, with an exchange of its own: one that comes about too late is left."""
+        if self._before_dial is not None:
+            self._before_dial(address, target.port)
+        exchange = Exchange(wanted=wanted)
+        self._open.add(exchange)
+        tls = target.tls
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: exchange,
+                address,
+                target.port,
+                ssl=self._ssl_context if tls else None,
+                server_hostname=target.host if tls else None,
+                # uvloop may go on with a handshake that nobody waits for any more.
+                ssl_handshake_timeout=self._connect_s if tls else None,
+            )
+        except BaseException:
+            self._leave(exchange)
+            raise
+        return exchange
+
+
+async def _answered(exchange: Exchange, ends_at: float) -> int:
+    try:
+        async with asyncio.timeout_at(ends_at):
+            return await exchange.answered()
+    except TimeoutError:
+        raise httpx.ReadTimeout("no complete answer in time") from None
 
 
 def _request(target: Target, headers: Mapping[str, str], body: bytes) -> bytes:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 
+import pytest
+
 from gateway.net import Answer, DialPolicy, GuardedClient, parse_policy
 
+BOTH_LOOPS = pytest.mark.parametrize(
+    "anyio_backend",
+    [
+        pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
+        pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
+    ],
+)
+"""uvloop is what serves; its transports differ from asyncio's where they end."""
 LOOPBACK = parse_policy(allowed_networks=["127.0.0.0/8", "::1"], allow_http=True)
 
 
@@ -37,6 +48,7 @@ class Network:
         deadline_s: float = 5.0,
         body_s: float = 1.0,
         connect_s: float = 5.0,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> AsyncIterator[GuardedClient]:
         client = GuardedClient(
             policy,
@@ -44,6 +56,7 @@ class Network:
             body_s=body_s,
             connect_s=connect_s,
             lookup=self.lookup,
+            ssl_context=ssl_context,
             before_dial=self.before_dial,
         )
         try:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
+import ssl
 from collections.abc import Sequence
 from itertools import pairwise
 
-import httpx
 import pytest
-from guarded_network import Network, post
 from hypothesis import given
 from hypothesis import strategies as st
-from net_servers import OK, Handler, RawServer, answering, raw_server, reset
 
 from gateway.net.exchange import HEADS_BYTES, INTERIM_MAX, Exchange
 
@@ -26,20 +23,21 @@ class Wire:
     """The event loop's side of a connection."""
 
     def __init__(self) -> None:
-        self.written = b""
         self.aborted = False
-
-    def write(self, data: bytes) -> None:
-        self.written += data
 
     def abort(self) -> None:
         self.aborted = True
 
 
+def connected(*, wanted: int = 100) -> Exchange:
+    exchange = Exchange(wanted=wanted)
+    exchange.connection_made(Wire())  # type: ignore[arg-type]  # what is used of it
+    return exchange
+
+
 def read(pieces: Sequence[bytes], *, wanted: int = 100, lost: Exception | None = None) -> Read:
     """What an exchange makes of these pieces, after which the other side hangs up."""
-    exchange = Exchange(b"request", wanted=wanted)
-    exchange.connection_made(Wire())  # type: ignore[arg-type]  # what is used of it
+    exchange = connected(wanted=wanted)
     for piece in pieces:
         exchange.data_received(piece)
     if lost is None:
@@ -65,6 +63,9 @@ def read(pieces: Sequence[bytes], *, wanted: int = 100, lost: Exception | None =
         (b"HTTP/1.1 101 Switch\r\n\r\n", (101, None, b"", None)),
         (b"HTTP/1.1 200\nContent-Length: 5\n\nhello", (200, None, b"hello", None)),
         (b"HTTP/1.1 200 OK\r\nX: \xff\x01\r\nContent-Length: 5\r\n\r\nhello", (200, None, b"hello", None)),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nhello", (200, None, b"hello", None)),
+        (b"HTTP/1.1 100 Go on\r\nConnection: close\r\n\r\n" + LENGTH, (503, "7", b"hello", None)),
+        (b"HTTP/1.0 100 Go on\r\n\r\n" + LENGTH, (503, "7", b"hello", None)),
         (b"HTTP/1.1 200 OK\r\ncontent-encoding: IDENTITY\r\n\r\nhello", (200, None, b"hello", None)),
     ],
 )
@@ -116,113 +117,38 @@ def test_nothing_is_read_beyond_what_is_wanted() -> None:
     )
 
 
-def test_a_connection_that_was_left_while_it_was_dialled_carries_nothing() -> None:
-    exchange, wire = Exchange(b"request", wanted=1), Wire()
+def test_a_body_in_chunks_of_one_byte_is_not_too_much() -> None:
+    chunks = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 8192
+    assert read([chunks], wanted=8192) == (200, None, b"x" * 8192, None)
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        b"1;" + b"x" * 2**20,
+        b"0" * 2**20,
+        b"0\r\nX: a\r\n" + b" b\r\n" * 2**18,
+        b"0\r\n" + b"X: y\r\n" * 2**18,
+    ],
+    ids=["chunk extension", "chunk size", "folded trailer", "trailers"],
+)
+def test_what_stands_around_a_body_is_read_no_further_than_the_body_might_be(flood: bytes) -> None:
+    exchange = connected(wanted=1000)
+    exchange.data_received(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + flood)
+    assert (exchange.status, exchange.ended) == (200, True)
+    assert "drowned" in str(exchange.trouble)
+    assert exchange._came < 2 * HEADS_BYTES
+
+
+def test_a_certificate_that_is_refused_after_the_handshake_is_told_as_the_cause() -> None:
+    exchange, alert = connected(), ssl.SSLError(1, "tlsv13 alert certificate required")
+    exchange.connection_lost(alert)
+    assert exchange.trouble is not None
+    assert exchange.trouble.__cause__ is alert
+
+
+def test_a_connection_that_was_left_while_it_was_dialled_is_closed() -> None:
+    exchange, wire = Exchange(wanted=1), Wire()
     exchange.leave()
     exchange.connection_made(wire)  # type: ignore[arg-type]  # what is used of it
-    assert (wire.written, wire.aborted) == (b"", True)
-
-
-async def test_a_request_on_the_wire_is_whole_and_says_that_it_is_the_last() -> None:
-    network = Network()
-    async with raw_server(answering(OK)) as server, network.client() as client:
-        answer = await post(client, f"http://u:p@name.test:{server.port}/a%20b?c=d#e")
-    assert (answer.status, answer.body, answer.trouble) == (200, b"ok", None)
-    assert server.requests == [
-        b"POST /a%20b?c=d HTTP/1.1\r\n"
-        + f"Host: name.test:{server.port}\r\n".encode()
-        + b"Accept-Encoding: identity\r\nConnection: close\r\nX-A: b\r\nContent-Length: 2\r\n\r\n{}"
-    ]
-
-
-async def test_interim_answers_are_passed_over_as_many_as_are_allowed() -> None:
-    flood = b"HTTP/1.1 103 Early Hints\r\n\r\n"
-    async with (
-        raw_server(answering(flood * INTERIM_MAX + OK)) as server,
-        Network().client() as client,
-    ):
-        assert (await post(client, server.url)).body == b"ok"
-
-
-@pytest.mark.parametrize("behind", [OK * 40_000, INTERIM * 40_000], ids=["answers", "interim answers"])
-async def test_what_floods_behind_an_answer_is_not_read(behind: bytes) -> None:
-    left = asyncio.Event()
-
-    def make(server: RawServer) -> Handler:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await server.read_request(reader)
-            writer.write(OK + behind)
-            try:
-                await writer.drain()
-                await reader.read()
-            finally:
-                left.set()
-
-        return serve
-
-    async with raw_server(make) as server, Network().client() as client:
-        answer = await post(client, server.url)
-        await asyncio.wait_for(left.wait(), 5)
-    assert (answer.status, answer.body) == (200, b"ok")
-
-
-async def test_a_connection_that_is_reset_is_told_in_the_systems_words() -> None:
-    def resetting(server: RawServer) -> Handler:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await server.read_request(reader)
-            reset(writer)
-
-        return serve
-
-    async with raw_server(resetting) as server, Network().client() as client:
-        with pytest.raises(httpx.ReadError, match="ConnectionResetError"):
-            await post(client, server.url)
-
-
-@pytest.mark.parametrize("headers", [{"X-A": "a\r\nX-B: c"}, {"X-A": "\xff"}, {"X\r\nY": "a"}])
-async def test_a_header_that_would_be_two_is_not_sent(headers: dict[str, str]) -> None:
-    network = Network()
-    async with raw_server(answering(OK)) as server, network.client() as client:
-        with pytest.raises(httpx.LocalProtocolError):
-            await client.post(server.url, headers=headers, body=b"", wanted=1)
-    assert network.dialled == []
-
-
-async def test_whoever_closes_the_client_breaks_off_what_is_under_way() -> None:
-    came = asyncio.Event()
-
-    def silent(server: RawServer) -> Handler:
-        async def serve(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-            await server.read_request(reader)
-            came.set()
-            await reader.read()
-
-        return serve
-
-    async with raw_server(silent) as server, Network().client() as client:
-        posting = asyncio.create_task(post(client, server.url))
-        await came.wait()
-        await client.aclose()
-        with pytest.raises(httpx.RemoteProtocolError):
-            await posting
-
-
-async def test_a_try_that_is_cancelled_hangs_up() -> None:
-    came, left = asyncio.Event(), asyncio.Event()
-
-    def silent(server: RawServer) -> Handler:
-        async def serve(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-            await server.read_request(reader)
-            came.set()
-            await reader.read()
-            left.set()
-
-        return serve
-
-    async with raw_server(silent) as server, Network().client() as client:
-        posting = asyncio.create_task(post(client, server.url))
-        await came.wait()
-        posting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await posting
-        await asyncio.wait_for(left.wait(), 5)
+    assert wire.aborted

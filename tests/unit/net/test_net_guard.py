@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from guarded_network import LOOPBACK, Network, post
+from guarded_network import BOTH_LOOPS, LOOPBACK, Network, post
 from net_servers import OK, answering, raw_server
 
 from gateway.net import DialPolicy, DialRefused, parse_policy
 from gateway.net.lookups import SystemLookup
+
+pytestmark = BOTH_LOOPS
 
 CLOSED_HTTP = DialPolicy(allow_http=True)
 

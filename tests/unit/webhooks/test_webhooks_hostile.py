@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import gzip
 import socket
-import ssl
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from guarded_network import BOTH_LOOPS
+from net_certificates import make_certificate
 from webhook_receivers import OK, Network, Receiver, answering, receiver, sender, status, tar_pit
 
 from gateway.settings.model import Webhooks
 from gateway.webhooks.outcome import Outcome, Sent
 from gateway.webhooks.retry import next_try
 from gateway.webhooks.sending import Sender
+
+pytestmark = BOTH_LOOPS
 
 FLOOD_BYTES = 2**21
 """What the kernel takes off a receiver's hands before the sender has looked at the first of it."""
@@ -187,7 +185,10 @@ async def test_a_name_server_that_never_answers_is_left_in_time() -> None:
 
 
 async def test_a_certificate_of_nobodys_is_a_tls_error_and_nothing_is_sent(tmp_path: Path) -> None:
-    async with receiver(answering(OK), tls=self_signed(tmp_path)) as there, sender() as webhooks:
+    async with (
+        receiver(answering(OK), tls=make_certificate(tmp_path, "hooks.test")[0]) as there,
+        sender() as webhooks,
+    ):
         sent = await post(webhooks, f"https://hooks.test:{there.port}/?token=hunter2")
     assert (sent.outcome, sent.status) == (Outcome.TLS, None)
     assert "certificate verify failed" in sent.detail
@@ -281,26 +282,3 @@ async def test_a_receiver_cannot_postpone_for_ever() -> None:
     )
     assert wait_s is not None
     assert 60 <= wait_s <= 120
-
-
-def self_signed(directory: Path) -> ssl.SSLContext:
-    """TLS of a server called hooks.test whose certificate nobody vouches for."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hooks.test")])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), 1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("hooks.test")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    path = directory / "server.pem"
-    path.write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + certificate.public_bytes(pem)
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
-    return context
