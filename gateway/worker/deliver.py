@@ -32,6 +32,8 @@ _log = get_logger("gateway.webhooks")
 
 WAITING_ROOM = 4
 """How many deliveries are in hand for each that may be under way: the next is here when one is through."""
+MOST_ASKED = 100
+"""Lanes that are asked whether there is room for them now; with more it is taken for granted."""
 
 
 _OVERTAKEN = Sent(
@@ -71,7 +73,7 @@ class Deliver:
         self._sender = sender
         self._sealer = sealer
         self._settings = settings
-        self._kept_out = False
+        self._kept_out: list[tuple[str, str]] = []
 
     async def claim(self, limit: int) -> list[DeliveryTask]:
         """Lease what is due, of each lane its share."""
@@ -83,12 +85,12 @@ class Deliver:
 
     async def next_due_ms(self) -> int | None:
         """When the next one is due for which there is room."""
-        kept_out = False
+        kept_out: list[tuple[str, str]] = []
 
         def may_take(lane: str, owner: str) -> bool:
-            nonlocal kept_out
             may = self._in_hand.may_take(lane, owner)
-            kept_out = kept_out or not may
+            if not may:
+                kept_out.append((lane, owner))
             return may
 
         due_at_ms = await self._tools.outbox.next_due_ms(may_take)
@@ -97,7 +99,9 @@ class Deliver:
 
     def looks_after(self, took: bool) -> bool:  # noqa: FBT001 - what `carry_out` returned
         """Whether what has ended comes again, so that one has to see when, or made room for others."""
-        return not took or self._kept_out
+        if not took or len(self._kept_out) > MOST_ASKED:
+            return True
+        return any(self._in_hand.may_take(lane, owner) for lane, owner in self._kept_out)
 
     async def carry_out(self, task: DeliveryTask) -> bool:
         """Try once what `claim` gave; whether it was taken, and so is settled."""

@@ -161,6 +161,17 @@ async def test_whatever_ends_makes_room_for_what_was_kept_out(told: Told) -> Non
     assert not told.bench.deliver.looks_after(took)
 
 
+async def test_what_ends_in_another_lane_makes_no_room_in_one_that_has_its_fill(told: Told) -> None:
+    await told.ends()
+    await told.ends()
+    (first,) = await told.bench.deliver.claim(1)
+    assert await told.bench.deliver.next_due_ms() is None
+    assert not told.bench.deliver.looks_after(True)  # what was taken elsewhere
+    told.bench.receiver.says(OK)
+    await told.bench.deliver.carry_out(first)
+    assert told.bench.deliver.looks_after(True)
+
+
 async def test_death_after_the_send_sends_again_under_the_same_id(told: Told) -> None:
     await told.ends()
     with pytest.raises(Killed):
