@@ -3,8 +3,8 @@
 Every request has a connection of its own. A kept one would cost less, but a receiver that serves one
 connection at a time waits on the idle one, and leaves the others to their time-outs.
 
-Written for this one purpose, on httptools: a client for general use, as `transport` has it, takes four to
-five times the processor for an exchange, and needs as much care to be kept from what it does beyond it.
+Written for this one purpose, on httptools: a client for general use, as `transport` has it, takes three to
+four times the processor for an exchange, and needs as much care to be kept from what it does beyond it.
 """
 
 from __future__ import annotations

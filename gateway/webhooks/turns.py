@@ -97,8 +97,8 @@ class Turns:
     def _call_some(self) -> bool:
         """Call one of each lane that may have a place, the one called longest ago first; say whether any.
 
-        With thousands in hand that is done thousands of times a second: what is refused one lane for want of
-        room is not asked about for the next of the same owner and pace.
+        It is done after each try, and hundreds may wait: what is refused one lane for want of room is not
+        asked about for the next of the same owner and pace.
         """
         called, refused = False, set[tuple[str, Pace]]()
         for (lane, owner), queue in list(self._queues.items()):
