@@ -203,7 +203,7 @@ async def test_a_held_job_is_told_to_those_who_ask(start_gateway: StartGateway) 
     running.break_(fault("accept_500"))
     async with open_receiver() as receiver:
         webhook = {"url": receiver.url(), "events": ["job.held", "job.cancelled"]}
-        job_id = await running.accept(PROVIDER, webhook=webhook)
+        job_id = await running.accept("runway", webhook=webhook)  # no list to find its run in
         (message,) = await receiver.received(1)
         assert message.event["type"] == "job.held"
         assert message.event["data"]["held"]["reason"] == "submission_unknown"
