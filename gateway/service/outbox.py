@@ -106,7 +106,7 @@ class Outbox:
 
         def operation(connection: Connection) -> tuple[list[DeliveryTask], list[WaitingLane]]:
             waiting = self._waiting(connection, now_ms)
-            found = self._due_deliveries(connection, waiting, limit, deal, now_ms)
+            found, emptied = self._due_deliveries(connection, waiting, limit, deal, now_ms)
             if not found:
                 return [], waiting
             claims = task_rows.claim_named(
@@ -134,7 +134,8 @@ class Outbox:
                     continue
                 secret = secrets.get(row.owner)
                 tasks.append(DeliveryTask(claim, row, secret, found[claim.subject]))
-            return tasks, self._waiting(connection, now_ms)
+            # With a backlog every lane has more that is due, and need not be read again.
+            return tasks, self._waiting(connection, now_ms) if emptied else waiting
 
         tasks, self._left = await self._database.write(operation)
         return tasks
@@ -146,9 +147,10 @@ class Outbox:
         limit: int,
         deal: Deal,
         now_ms: int,
-    ) -> dict[str, str]:
-        """Read what is to be claimed, with its lane."""
+    ) -> tuple[dict[str, str], bool]:
+        """Read what is to be claimed, with its lane, and whether that is all that is due in one of them."""
         found: dict[str, str] = {}
+        emptied = False
         for lane, share in deal([one for one in waiting if one.due_at_ms <= now_ms], limit).items():
             most = min(share, limit - len(found))
             if most > 0:
@@ -156,7 +158,8 @@ class Outbox:
                     connection, lane, limit=most, now_ms=now_ms, holder=self._leases.holder
                 )
                 found |= dict.fromkeys(subjects, lane)
-        return found
+                emptied = emptied or len(subjects) < most
+        return found, emptied
 
     async def next_due_ms(self, may_take: MayTake = lambda _lane, _owner: True) -> int | None:
         """When the next delivery may be claimed of a lane that may have one more; None: there is none.
