@@ -9,7 +9,8 @@ import aiohttp
 import httpx
 
 from gateway.net.dial import Dial
-from gateway.net.failures import EncodingRefused, ResponseTooLarge, translate
+from gateway.net.failures import ResponseTooLarge, translate
+from gateway.net.fields import check_unencoded
 
 _CHUNK = 65_536  # bytes handed on at a time
 
@@ -74,9 +75,7 @@ class Body(httpx.AsyncByteStream):
             raise translate(error, self._dial) from error
 
     def _refuse_encoding(self) -> None:
-        codings = ",".join(self._reply.headers.getall("content-encoding", ())).lower().split(",")
-        if {coding.strip() for coding in codings} - {"", "identity"}:
-            raise EncodingRefused("the response is compressed, although we asked for identity")
+        check_unencoded(",".join(self._reply.headers.getall("content-encoding", ())))
 
     async def aclose(self) -> None:
         """Close the connection, unless the body was read to its end. May be called again."""

@@ -13,7 +13,6 @@ All of it goes through `httpx.Request.extensions`:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 
 import msgspec
 
@@ -43,20 +42,13 @@ class Dial(msgspec.Struct):
     Exception types do not tell: some occur on both sides.
 
     Attributes:
-        owner: on whose behalf it goes out, set by the caller: an owner has its share of the lookups. Empty
-            for the operator.
         started: a connection was begun; False means the request never left our own queue.
         connected: a connection stood, new or reused, so the request may have been read, unless withheld.
         withheld: its `BEFORE_SEND` has not said yes: nothing of the request was written.
         reused: it was an idle one of the pool.
     """
 
-    owner: str = ""
     started: bool = False
     connected: bool = False
     withheld: bool = False
     reused: bool = False
-
-
-current_dial: ContextVar[Dial | None] = ContextVar("current_dial", default=None)
-"""The request being sent: aiohttp hands its resolver a name only, not the request it is for."""

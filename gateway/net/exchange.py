@@ -17,14 +17,13 @@ import httptools
 import httpx
 
 from gateway.net.failures import EncodingRefused, in_words
+from gateway.net.fields import check_unencoded
+from gateway.net.limits import INTERIM_MAX, PIECE_BYTES
 
-INTERIM_MAX = 128
-"""Interim answers before the answer; a server that means well sends a few."""
 HEADS_BYTES = 16_384
 """All heads of one answer together, interim ones included; Node.js allows as many."""
 TIMES_WANTED = 8
 """Bytes on the wire for each that is wanted of a body: in chunks of one byte each it is six."""
-_PIECE = 8192  # bytes parsed at once: no more heads come of them than can be parsed in a moment
 _LENIENT = dict.fromkeys(
     (
         "lenient_chunked_length",
@@ -131,10 +130,10 @@ class Exchange(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, piece by piece, until there is enough."""
-        for start in range(0, len(data), _PIECE):
+        for start in range(0, len(data), PIECE_BYTES):
             if self.ended:
                 break
-            self._parse(data[start : start + _PIECE])
+            self._parse(data[start : start + PIECE_BYTES])
         self._tell()
 
     def eof_received(self) -> None:
@@ -171,9 +170,10 @@ class Exchange(asyncio.Protocol):
         self.status = code
         retry_after = self._fields.get(b"retry-after")
         self.retry_after = None if retry_after is None else retry_after.decode("latin-1")
-        codings = self._fields.get(b"content-encoding", b"").lower().split(b",")
-        if {coding.strip() for coding in codings} - {b"", b"identity"}:
-            self._fail(EncodingRefused("the response is compressed, although we asked for identity"))
+        try:
+            check_unencoded(self._fields.get(b"content-encoding", b"").decode("latin-1"))
+        except EncodingRefused as error:
+            self._fail(error)
 
     def on_body(self, body: bytes) -> None:
         """Keep what is wanted."""

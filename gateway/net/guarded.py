@@ -10,7 +10,6 @@ four times the processor for an exchange, and needs as much care to be kept from
 from __future__ import annotations
 
 import asyncio
-import re
 import ssl
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
@@ -19,9 +18,9 @@ import httpx
 from msgspec import Struct
 
 from gateway.net.addresses import DialPolicy
-from gateway.net.dial import Dial, current_dial
 from gateway.net.exchange import Exchange
 from gateway.net.failures import DialRefused, in_words
+from gateway.net.fields import check_sendable
 from gateway.net.hosts import Address
 from gateway.net.lookups import LOOKUPS, Lookup, SystemLookup
 from gateway.net.resolver import Resolver, first_few
@@ -29,7 +28,6 @@ from gateway.net.target import Target, judge
 from gateway.net.tls import verified_ssl_context
 
 URLS_KEPT = 1024  # of those that were judged
-_UNSENDABLE = re.compile(r"[^\t\x20-\x7e]")
 
 BeforeDial = Callable[[str, int], None]
 """Told of an address, as text, and a port right before they are dialled; an OSError keeps from it."""
@@ -157,11 +155,7 @@ class GuardedClient:
         """Look the name up, once, and check every address it has. One that is refused refuses all."""
         if target.address is not None:
             return [target.address]
-        token = current_dial.set(Dial(owner=owner))
-        try:
-            found = await self._resolver.addresses(target.host, target.port)
-        finally:
-            current_dial.reset(token)
+        found = await self._resolver.addresses(target.host, target.port, owner)
         name = target.host.lower().removesuffix(".")
         for address in found:
             reason = self._policy.refusal(address, name)
@@ -224,7 +218,7 @@ def _request(target: Target, headers: Mapping[str, str], body: bytes) -> bytes:
         **headers,
         "Content-Length": str(len(body)),
     }
+    for name, value in fields.items():
+        check_sendable(name, value)
     lines = [f"{name}: {value}" for name, value in fields.items()]
-    if any(_UNSENDABLE.search(line) for line in lines):
-        raise httpx.LocalProtocolError("a header has characters outside visible ASCII")
     return "\r\n".join([f"POST {target.path} HTTP/1.1", *lines, "", ""]).encode("ascii") + body

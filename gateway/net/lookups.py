@@ -11,14 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 from msgspec import Struct
 
-from gateway.net.dial import current_dial
 from gateway.net.failures import LookupsBusy
 
-Lookup = Callable[[str, int], Awaitable[list[str]]]
-"""(host, port) -> addresses as text, in the order of preference; raises OSError when there are none."""
+Lookup = Callable[[str, int, str], Awaitable[list[str]]]
+"""(host, port, on whose behalf: an owner, or empty for the operator) -> addresses as text, in the order of
+preference; raises OSError when there are none."""
 
 LOOKUPS = 32
-"""Most lookups at once of one transport, unless it says otherwise."""
+"""Most lookups at once, unless whoever asks says otherwise."""
 GREED = 3
 """An owner may have that many times as many under way as threads are left free."""
 _PER_NAME = 2
@@ -49,15 +49,14 @@ class SystemLookup:
         self._names: dict[str, list[_Lookup]] = {}
         self._owners: Counter[str] = Counter()
 
-    async def __call__(self, host: str, port: int) -> list[str]:
+    async def __call__(self, host: str, port: int, owner: str) -> list[str]:
         """Addresses of `host`; a link-local one carries its zone.
 
         Raises:
             LookupsBusy: it was not asked for.
             OSError: as getaddrinfo raises it (socket.gaierror).
         """
-        dial = current_dial.get()
-        lookup = self._lookup(host.lower(), port, "" if dial is None else dial.owner)
+        lookup = self._lookup(host.lower(), port, owner)
         await asyncio.wait({lookup.answer})  # whoever leaves takes nothing from those who wait for it, too
         if lookup.answer.cancelled():
             raise OSError(errno.ECANCELED, "the gateway stops")

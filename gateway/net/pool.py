@@ -42,7 +42,6 @@ def open_session(
     ssl_context: ssl.SSLContext,
     socket_factory: SocketFactory | None,
     limit: int,
-    limit_per_host: int,
     keepalive_s: float,
     connect_s: float,
 ) -> aiohttp.ClientSession:
@@ -54,7 +53,6 @@ def open_session(
         ssl_context: for https.
         socket_factory: makes the sockets that are dialled; None for ordinary ones.
         limit: connections at once; 0 for no limit.
-        limit_per_host: the same for one host and port.
         keepalive_s: seconds an idle connection is kept.
         connect_s: seconds for TCP and TLS with one address.
     """
@@ -64,7 +62,6 @@ def open_session(
         ssl=ssl_context,
         socket_factory=socket_factory,
         limit=limit,
-        limit_per_host=limit_per_host,
         force_close=fresh,
         keepalive_timeout=None if fresh else keepalive_s,
     )

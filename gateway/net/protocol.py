@@ -19,11 +19,10 @@ from aiohttp import StreamReader
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError, RawResponseMessage
 
-INTERIM_MAX = 128
-"""Interim answers before one answer; a server that means well sends a few."""
+from gateway.net.limits import INTERIM_MAX, PIECE_BYTES
+
 HEADS_BYTES = 262_144
 """All heads of one answer together, interim ones included: far more than servers and proxies allow."""
-_PIECE = 8192  # bytes parsed at once: no more heads come of them than can be parsed in a moment
 
 
 class LimitedAnswers(ResponseHandler):
@@ -43,11 +42,11 @@ class LimitedAnswers(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, piece by piece, until it breaks a limit."""
-        if len(data) <= _PIECE:  # empty, too: aiohttp then parses what it had held back
+        if len(data) <= PIECE_BYTES:  # empty, too: aiohttp then parses what it had held back
             self._take(data)
             return
-        for start in range(0, len(data), _PIECE):
-            self._take(data[start : start + _PIECE])
+        for start in range(0, len(data), PIECE_BYTES):
+            self._take(data[start : start + PIECE_BYTES])
 
     def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
         """Queue a head for whoever awaits it; called by `data_received`, head by head."""

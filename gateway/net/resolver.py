@@ -33,8 +33,13 @@ class Resolver:
         self._lookup = lookup
         self._lookup_s = lookup_s
 
-    async def addresses(self, host: str, port: int) -> list[Address]:
+    async def addresses(self, host: str, port: int, owner: str = "") -> list[Address]:
         """All addresses of `host`, in the lookup's order; at least one.
+
+        Args:
+            host: its name.
+            port: what will be dialled there.
+            owner: on whose behalf; an owner has its share of the lookups. Empty for the operator.
 
         Raises:
             DialRefused: an answer is no address.
@@ -42,15 +47,15 @@ class Resolver:
             httpx.ConnectError: there is no answer.
             httpx.ConnectTimeout: the lookup took too long.
         """
-        found = [_read(host, text) for text in await self._ask(host, port)]
+        found = [_read(host, text) for text in await self._ask(host, port, owner)]
         if not found:
             raise httpx.ConnectError(f"{host} has no address")
         return found
 
-    async def _ask(self, host: str, port: int) -> list[str]:
+    async def _ask(self, host: str, port: int, owner: str) -> list[str]:
         try:
             async with asyncio.timeout(self._lookup_s):
-                return await self._lookup(host, port)
+                return await self._lookup(host, port, owner)
         except TimeoutError:
             raise httpx.ConnectTimeout(f"looking {host} up took more than {self._lookup_s:g} s") from None
         except OSError as error:

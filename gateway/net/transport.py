@@ -8,7 +8,6 @@ connection stood. Use it as `httpx.AsyncClient(transport=..., trust_env=False, f
 from __future__ import annotations
 
 import asyncio
-import re
 import ssl
 from collections.abc import Callable
 from functools import partial
@@ -18,9 +17,10 @@ import httpx
 import yarl
 
 from gateway.net.body import Body
-from gateway.net.dial import BEFORE_SEND, DEADLINE_S, DIAL, FRESH, BeforeSend, Dial, current_dial
+from gateway.net.dial import BEFORE_SEND, DEADLINE_S, DIAL, FRESH, BeforeSend, Dial
 from gateway.net.failures import translate
-from gateway.net.lookups import LOOKUPS, Lookup, SystemLookup
+from gateway.net.fields import check_sendable
+from gateway.net.lookups import Lookup, SystemLookup
 from gateway.net.pool import Outgoing, SeveredError, SocketFactory, open_session
 from gateway.net.resolver import Resolver
 from gateway.net.tls import verified_ssl_context
@@ -29,9 +29,8 @@ BODY_LIMIT = 1_048_576  # bytes
 
 # Headers that aiohttp writes by itself, and cookies, which are neither kept nor sent.
 _NOT_FORWARDED = frozenset(
-    {b"accept-encoding", b"connection", b"content-length", b"cookie", b"keep-alive", b"transfer-encoding"}
+    {"accept-encoding", "connection", "content-length", "cookie", "keep-alive", "transfer-encoding"}
 )
-_UNSENDABLE = re.compile(rb"[^\t\x20-\x7e]")
 
 
 class PooledTransport(httpx.AsyncBaseTransport):
@@ -46,12 +45,10 @@ class PooledTransport(httpx.AsyncBaseTransport):
         *,
         deadline_s: float,
         limit: int = 100,
-        limit_per_host: int = 0,
         keepalive_s: float = 15.0,
         connect_s: float = 10.0,
         lookup_s: float = 5.0,
         body_limit: int = BODY_LIMIT,
-        lookups: int = LOOKUPS,
         lookup: Lookup | None = None,
         ssl_context: ssl.SSLContext | None = None,
         socket_factory: SocketFactory | None = None,
@@ -61,26 +58,23 @@ class PooledTransport(httpx.AsyncBaseTransport):
         Args:
             deadline_s: seconds for a whole call; the extension `DEADLINE_S` overrides it for one request.
             limit: connections at once, counted separately for kept and for fresh ones; 0 for no limit.
-            limit_per_host: the same for one host and port.
             keepalive_s: seconds an idle connection is kept.
             connect_s: seconds for TCP and TLS with one address; a host's next address gets as many.
             lookup_s: seconds for one DNS lookup.
             body_limit: bytes of response body, whoever reads it.
-            lookups: most DNS lookups at once, those included that hang though nobody waits for them any more.
             lookup: DNS, for tests; None for the operating system's.
             ssl_context: None for certifi's authorities, or those that SSL_CERT_FILE or SSL_CERT_DIR name.
             socket_factory: makes the sockets that are dialled, for tests.
         """
         self._deadline_s = deadline_s
         self._body_limit = body_limit
-        self._system_lookup = SystemLookup(threads=lookups)
+        self._system_lookup = SystemLookup()
         self._open_session: Callable[..., aiohttp.ClientSession] = partial(
             open_session,
             resolver=Resolver(lookup or self._system_lookup, lookup_s=lookup_s),
             ssl_context=ssl_context or verified_ssl_context(),
             socket_factory=socket_factory,
             limit=limit,
-            limit_per_host=limit_per_host,
             keepalive_s=keepalive_s,
             connect_s=connect_s,
         )
@@ -96,7 +90,6 @@ class PooledTransport(httpx.AsyncBaseTransport):
         dial: Dial = request.extensions.get(DIAL) or Dial()
         seconds: float = request.extensions.get(DEADLINE_S, self._deadline_s)
         ends_at = asyncio.get_running_loop().time() + seconds
-        token = current_dial.set(dial)
         try:
             async with asyncio.timeout_at(ends_at):
                 reply = await self._send(request, dial)
@@ -108,8 +101,6 @@ class PooledTransport(httpx.AsyncBaseTransport):
             raise translate(error, dial) from None  # aiohttp's own text may hold the URL
         except Exception as error:
             raise translate(error, dial) from error
-        finally:
-            current_dial.reset(token)
         return httpx.Response(
             status_code=reply.status,
             headers=[pair for pair in reply.raw_headers if pair[0].lower() != b"set-cookie"],
@@ -156,9 +147,9 @@ def _wire_url(url: httpx.URL) -> yarl.URL:
 def _wire_headers(request: httpx.Request) -> list[tuple[str, str]]:
     """The request's headers without those that are not forwarded, asking for an unencoded answer."""
     headers = [("Accept-Encoding", "identity")]
-    for name, value in request.headers.raw:
-        if _UNSENDABLE.search(name + value):
-            raise httpx.LocalProtocolError("a header has characters outside visible ASCII")
+    for raw_name, raw_value in request.headers.raw:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        check_sendable(name, value)
         if name.lower() not in _NOT_FORWARDED:
-            headers.append((name.decode("ascii"), value.decode("ascii")))
+            headers.append((name, value))
     return headers

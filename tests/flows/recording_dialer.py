@@ -35,7 +35,7 @@ class RecordingDialer:
         """Where it dialled."""
         return [address for address, _ in self.dialled]
 
-    async def lookup(self, host: str, _port: int) -> list[str]:
+    async def lookup(self, host: str, _port: int, _owner: str) -> list[str]:
         self.looked_up.append(host)
         answers = self._directory.get(host)
         if answers is None:

@@ -30,7 +30,7 @@ class Network:
         self.looked_up: list[str] = []
         self.dialled: list[str] = []
 
-    async def lookup(self, host: str, _port: int) -> list[str]:
+    async def lookup(self, host: str, _port: int, _owner: str) -> list[str]:
         self.looked_up.append(host)
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 

@@ -42,7 +42,7 @@ class Provider:
         self._addresses = addresses
         self.dialled: list[str] = []
 
-    async def lookup(self, _host: str, _port: int) -> list[str]:
+    async def lookup(self, _host: str, _port: int, _owner: str) -> list[str]:
         return list(self._addresses)
 
     def make_socket(self, info: tuple[int, int, int, str, tuple[Any, ...]]) -> socket.socket:

@@ -33,16 +33,16 @@ async def client(**options: Any) -> AsyncIterator[httpx.AsyncClient]:
         yield opened
 
 
-async def never(_host: str, _port: int) -> list[str]:
+async def never(_host: str, _port: int, _owner: str) -> list[str]:
     await asyncio.Event().wait()
     return []
 
 
-async def unknown(_host: str, _port: int) -> list[str]:
+async def unknown(_host: str, _port: int, _owner: str) -> list[str]:
     raise OSError(-2, "Name or service not known")
 
 
-async def loopback(_host: str, _port: int) -> list[str]:
+async def loopback(_host: str, _port: int, _owner: str) -> list[str]:
     return ["127.0.0.1"]
 
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.net.exchange import HEADS_BYTES, INTERIM_MAX, Exchange
+from gateway.net.exchange import HEADS_BYTES, Exchange
+from gateway.net.limits import INTERIM_MAX
 
 INTERIM = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nRetry-After: 9\r\n\r\n"
 LENGTH = b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 5\r\n\r\nhello"

@@ -13,7 +13,8 @@ import pytest
 from net_servers import OK, Handler, RawServer, answering, raw_server
 
 from gateway.net import DIAL, FRESH, Dial, PooledTransport
-from gateway.net.protocol import HEADS_BYTES, INTERIM_MAX, LimitedAnswers
+from gateway.net.limits import INTERIM_MAX
+from gateway.net.protocol import HEADS_BYTES, LimitedAnswers
 
 INTERIM = b"HTTP/1.1 103 Early Hints\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -141,6 +141,6 @@ async def test_no_answer_is_no_connection() -> None:
 async def test_the_operating_systems_lookup_answers_with_addresses() -> None:
     lookup = SystemLookup()
     try:
-        assert await lookup("127.0.0.1", 80) == ["127.0.0.1"]
+        assert await lookup("127.0.0.1", 80, "") == ["127.0.0.1"]
     finally:
         lookup.close()

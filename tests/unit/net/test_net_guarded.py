@@ -12,7 +12,7 @@ from guarded_network import BOTH_LOOPS, Network, post
 from net_certificates import make_certificate
 from net_servers import OK, Handler, RawServer, answering, raw_server, reset
 
-from gateway.net.exchange import INTERIM_MAX
+from gateway.net.limits import INTERIM_MAX
 
 pytestmark = BOTH_LOOPS
 

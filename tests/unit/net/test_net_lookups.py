@@ -10,8 +10,7 @@ from contextlib import closing
 
 import pytest
 
-from gateway.net import Dial, LookupsBusy, lookups
-from gateway.net.dial import current_dial
+from gateway.net import LookupsBusy, lookups
 from gateway.net.lookups import SystemLookup
 from gateway.settings.model import Webhooks
 from gateway.webhooks.outcome import Outcome
@@ -43,38 +42,33 @@ def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Directory]:
         made.open.set()
 
 
-async def look_up(lookup: SystemLookup, host: str, owner: str) -> list[str]:
-    current_dial.set(Dial(owner=owner))  # of this task alone
-    return await lookup(host, 443)
-
-
 async def test_hanging_names_of_one_owner_leave_threads_to_others(directory: Directory) -> None:
     with closing(SystemLookup(threads=8)) as lookup:
-        asking = [asyncio.create_task(look_up(lookup, f"{n}.hangs.test", "many")) for n in range(20)]
+        asking = [asyncio.create_task(lookup(f"{n}.hangs.test", 443, "many")) for n in range(20)]
         await asyncio.sleep(0)
         for task in asking:
             task.cancel()
         given_up = await asyncio.gather(*asking, return_exceptions=True)
         refused = [error for error in given_up if isinstance(error, LookupsBusy)]
         assert len(refused) == 14, "the others have a thread, though nobody waits for them any more"
-        assert await asyncio.create_task(look_up(lookup, "fine.test", "few")) == ["192.0.2.1"]
+        assert await asyncio.create_task(lookup("fine.test", 443, "few")) == ["192.0.2.1"]
         with pytest.raises(LookupsBusy, match=r"^fine\.test was not looked up"):
-            await asyncio.create_task(look_up(lookup, "fine.test", "many"))
+            await asyncio.create_task(lookup("fine.test", 443, "many"))
         directory.open.set()
         while lookup._names:  # noqa: ASYNC110 - threads set no event
             await asyncio.sleep(0.001)
         assert not lookup._owners
-        assert await asyncio.create_task(look_up(lookup, "fine.test", "many")) == ["192.0.2.1"]
+        assert await asyncio.create_task(lookup("fine.test", 443, "many")) == ["192.0.2.1"]
 
 
 async def test_whoever_asks_for_the_same_name_meanwhile_shares_its_thread(
     directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with closing(SystemLookup(threads=8)) as lookup:
-        asking = [asyncio.create_task(look_up(lookup, "Hangs.test", str(n))) for n in range(10)]
+        asking = [asyncio.create_task(lookup("Hangs.test", 443, str(n))) for n in range(10)]
         await asyncio.sleep(0)
         monkeypatch.setattr(lookups, "_JOINED_S", 0.0)  # as if that had been long ago
-        asking += [asyncio.create_task(look_up(lookup, "hangs.test", str(n))) for n in range(10)]
+        asking += [asyncio.create_task(lookup("hangs.test", 443, str(n))) for n in range(10)]
         await asyncio.sleep(0)
         asking[0].cancel()
         directory.open.set()
@@ -86,7 +80,7 @@ async def test_whoever_asks_for_the_same_name_meanwhile_shares_its_thread(
 
 async def test_a_lookup_that_is_under_way_at_the_end_fails(directory: Directory) -> None:
     lookup = SystemLookup(threads=1)
-    asking = asyncio.create_task(look_up(lookup, "hangs.test", "a"))
+    asking = asyncio.create_task(lookup("hangs.test", 443, "a"))
     await asyncio.sleep(0)
     lookup.close()
     with pytest.raises(OSError, match="the gateway stops"):

@@ -163,7 +163,7 @@ async def test_nobody_there_is_a_broken_connection() -> None:
 
 async def test_a_name_without_addresses_is_a_broken_connection() -> None:
     class Gone(Network):
-        async def lookup(self, _host: str, _port: int) -> list[str]:
+        async def lookup(self, _host: str, _port: int, _owner: str) -> list[str]:
             raise OSError(-2, "Name or service not known")
 
     network = Gone()
@@ -176,7 +176,7 @@ async def test_a_name_without_addresses_is_a_broken_connection() -> None:
 
 async def test_a_name_server_that_never_answers_is_left_in_time() -> None:
     class Mute(Network):
-        async def lookup(self, _host: str, _port: int) -> list[str]:
+        async def lookup(self, _host: str, _port: int, _owner: str) -> list[str]:
             await asyncio.Event().wait()
             return []
 

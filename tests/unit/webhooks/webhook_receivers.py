@@ -120,7 +120,7 @@ class Network:
         self.answers = list(answers) or ["127.0.0.1"]
         self.dialled: list[str] = []
 
-    async def lookup(self, _host: str, _port: int) -> list[str]:
+    async def lookup(self, _host: str, _port: int, _owner: str) -> list[str]:
         return [self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]]
 
     def before_dial(self, address: str, _port: int) -> None:
