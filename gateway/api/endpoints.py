@@ -25,6 +25,7 @@ from gateway.service.deliveries import Deliveries
 from gateway.service.endpoints import Endpoints, unknown_endpoint
 from gateway.service.keys import Scope
 from gateway.service.pings import Pings
+from gateway.service.recovery import Recovery
 from gateway.webhooks.events import DEFAULT_EVENTS
 
 _create_decoder = msgspec.json.Decoder(CreateEndpoint)
@@ -37,6 +38,7 @@ class EndpointDesk(Struct, frozen=True, kw_only=True):
 
     endpoints: Endpoints
     deliveries: Deliveries
+    recovery: Recovery
     pings: Pings
     door: Doorkeeper
     body: BodyLimits
@@ -123,7 +125,7 @@ def _deeds(desk: EndpointDesk) -> list[BaseRouteHandler]:
     async def recover(request: AnyRequest) -> Reply:
         principal = await desk.door.admit(request, Scope.JOBS)
         wanted = decode_body(_recover_decoder, await take_body(request, desk.body))
-        recovered = await desk.endpoints.recover(
+        recovered = await desk.recovery.recover(
             _endpoint_id(request), owner=principal.sees, since_ms=_instant(wanted.since)
         )
         return json_reply(recovered, status=202)

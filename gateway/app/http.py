@@ -61,6 +61,7 @@ def build_gateway_api(parts: Parts, ready: Ready) -> Front:
     endpoints = EndpointDesk(
         endpoints=parts.endpoints,
         deliveries=parts.deliveries,
+        recovery=parts.recovery,
         pings=parts.pings,
         door=door,
         body=body,

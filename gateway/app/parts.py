@@ -37,6 +37,7 @@ from gateway.service.pings import Pings, open_ping_sender
 from gateway.service.plans import Planner
 from gateway.service.quotas import Quotas
 from gateway.service.record import Record
+from gateway.service.recovery import Recovery
 from gateway.service.run_times import RunTimes
 from gateway.service.story import Stories
 from gateway.service.throttle import Throttle
@@ -151,6 +152,7 @@ class Parts:
             wake=self.wakeup.wake,
         )
         self.deliveries = Deliveries(database, clock, self.wakeup.wake)
+        self.recovery = Recovery(database, clock, self.wakeup.wake)
         self.ping_sender = open_ping_sender(settings.webhooks)
         self.pings = Pings(clock, self.ids, sealer, self.ping_sender, self.metrics.webhook_attempt)
         # The name is in tasks.leased_by: who has what, and who had it.

@@ -22,6 +22,7 @@ from gateway.cli.screen import open_console, printable
 from gateway.ids import Ids
 from gateway.service.endpoints import Endpoints, EndpointView, EndpointWithSecret
 from gateway.service.pings import Pings, open_ping_sender
+from gateway.service.recovery import Recovered, Recovery
 from gateway.settings import Settings
 from gateway.storage.store import Store
 from gateway.webhooks.events import DEFAULT_EVENTS, EventType
@@ -197,16 +198,14 @@ def _instant(_ctx: click.Context, _option: click.Parameter, value: str) -> int:
 @settings_options
 def recover(endpoint_id: str, *, since_ms: int, database: str | None, config: Path | None) -> None:
     """Send it all that it did not get since then; it must be enabled."""
-    requeued = _with_endpoints(
-        existing_settings(database, config), partial(_recover, endpoint_id=endpoint_id, since_ms=since_ms)
-    )
-    click.echo(f"{requeued} deliveries will be sent again", err=True)
 
+    async def work(store: Store) -> Recovered:
+        # In one call, which takes nothing twice; another would begin with what failed again meanwhile.
+        recovery = Recovery(store.database, store.clock)
+        return await recovery.recover(endpoint_id, owner=None, since_ms=since_ms, every=True)
 
-async def _recover(endpoints: Endpoints, *, endpoint_id: str, since_ms: int) -> int:
-    # In one call, which takes nothing twice; another would begin with what failed again meanwhile.
-    found = await endpoints.recover(endpoint_id, owner=None, since_ms=since_ms, every=True)
-    return found.requeued
+    recovered = with_store(existing_settings(database, config), work)
+    click.echo(f"{recovered.requeued} deliveries will be sent again", err=True)
 
 
 async def _all(endpoints: Endpoints, *, owner: str | None) -> list[EndpointView]:

@@ -5,7 +5,8 @@
 * `intake`: accepting a job. `jobs`: reading, listing, cancelling, the timeline.
 * `keys`: API keys and their owners. `throttle`, `quotas`, `usage`: what they may ask for, and what it cost.
 * `plans`: where a job would go. `health`: what accounts can take just now. `run_times`: how long runs last.
-* `endpoints`: where owners are told. `deliveries`: what they were told. `pings`: a try on request.
+* `endpoints`: where owners are told. `deliveries`: what they were told. `recovery`: telling what they missed.
+  `pings`: a try on request.
 * `leases`: how a worker holds what it claimed. `dispatch`: whose turn it is among the jobs. `outbox`:
   deliveries claimed lane by lane, and what came of each try. `census`: what is under way in the whole store.
 * `adoption`: what a look for a lost submission found, settled. `holds`: an operator's word on a held job.

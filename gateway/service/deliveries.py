@@ -10,8 +10,9 @@ from sqlalchemy import Connection
 from gateway.clock import Clock
 from gateway.errors import Refusal
 from gateway.jobs.view import instant
-from gateway.service.endpoints import check_enabled, requeue, unknown_endpoint
+from gateway.service.endpoints import check_enabled, unknown_endpoint
 from gateway.service.jobs import not_found
+from gateway.service.recovery import requeue
 from gateway.storage import deliveries as delivery_rows
 from gateway.storage import delivery_tasks as delivery_task_rows
 from gateway.storage import endpoints as endpoint_rows

@@ -1,15 +1,13 @@
 """Webhook endpoints: receivers that hear of all their owner's jobs.
 
 A secret is shown when it is made, and never again. What an endpoint did not get, because it failed for too
-long or was disabled at the time, is kept byte for byte and can be recovered.
+long or was disabled at the time, is kept byte for byte and can be recovered (`gateway.service.recovery`).
 """
 
 from __future__ import annotations
 
 import secrets
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import asdict, replace
@@ -17,19 +15,15 @@ from sqlalchemy import Connection
 
 from gateway.clock import Clock
 from gateway.errors import FieldProblem, Refusal
-from gateway.ids import DELIVERY, ENDPOINT, Ids, first_id
+from gateway.ids import ENDPOINT, Ids
 from gateway.jobs.view import instant
 from gateway.net import DialPolicy, UrlRefused
 from gateway.service.endpoint_keys import sealed_before
-from gateway.storage import deliveries as delivery_rows
-from gateway.storage import delivery_tasks as delivery_task_rows
 from gateway.storage import endpoints as endpoint_rows
 from gateway.storage import keys as key_rows
-from gateway.storage.delivery_tasks import PAST_EVERY_PLACE, NewDelivery, Place
 from gateway.storage.endpoints import Endpoint, EndpointState, Reason, Signing
 from gateway.storage.engine import Database
 from gateway.storage.sealing import Sealer
-from gateway.storage.tasks import Memo
 from gateway.telemetry import get_logger
 from gateway.webhooks.events import DEFAULT_EVENTS
 from gateway.webhooks.keys import make_key
@@ -37,16 +31,11 @@ from gateway.webhooks.receivers import check_receiver
 
 _log = get_logger("gateway.webhooks")
 
-T = TypeVar("T")
-
 MOST_OF_AN_OWNER = 50
 OVERLAP_MS = 24 * 3_600_000
 """How long after a rotation the previous secret signs, too."""
-RECOVERED_AT_ONCE = 200
 OWNERS_NAMED = 20
 """To whoever names one that does not exist."""
-MOST_RECOVERED = 10_000
-"""In one request; the next goes on."""
 
 
 class EndpointView(Struct, frozen=True, kw_only=True):
@@ -86,14 +75,6 @@ class EndpointDeleted(Struct, frozen=True, kw_only=True):
 
     id: str
     deleted: bool = True
-
-
-class Recovered(Struct, frozen=True, kw_only=True):
-    """What will be sent again."""
-
-    requeued: int
-    complete: bool
-    """False: there is more; the same request again goes on with it."""
 
 
 class Endpoints:
@@ -182,7 +163,7 @@ class Endpoints:
     async def load(self, endpoint_id: str, *, owner: str | None) -> Endpoint:
         """Return an endpoint as stored; raises like `show`."""
         found = await self._database.read(lambda connection: endpoint_rows.load(connection, endpoint_id))
-        return _visible(found, owner)
+        return visible(found, owner)
 
     async def page(self, *, owner: str | None, before: str | None, limit: int) -> list[EndpointView]:
         """Return a page of endpoints, newest first."""
@@ -308,91 +289,17 @@ class Endpoints:
         """
 
         def operation(connection: Connection) -> None:
-            _visible(endpoint_rows.load(connection, endpoint_id, lock=True), owner)
+            visible(endpoint_rows.load(connection, endpoint_id, lock=True), owner)
             endpoint_rows.remove(connection, endpoint_id)
 
         await self._database.write(operation)
         return EndpointDeleted(id=endpoint_id)
 
-    async def recover(
-        self, endpoint_id: str, *, owner: str | None, since_ms: int, every: bool = False
-    ) -> Recovered:
-        """Send again all that it did not get since then, and that is not under way still.
-
-        That is what was given up, what happened while it was disabled, and what failed and waits for a later
-        try, with the bytes frozen then; not progress that more has overtaken. Nothing is taken twice, however
-        soon it fails again, and nothing of what happens after the call: it comes to an end.
-
-        Args:
-            endpoint_id: the endpoint.
-            owner: whose it must be.
-            since_ms: of events at that instant and later.
-            every: all of it in this call, whatever its number.
-
-        Raises:
-            Refusal: `not-found`, or `endpoint-disabled`.
-        """
-        first = first_id(DELIVERY, since_ms)
-        last = await self._database.read(lambda connection: delivery_rows.newest_of(connection, endpoint_id))
-        most = sys.maxsize if every else MOST_RECOVERED
-        requeued, after = 0, ""
-        while requeued < most:
-            found = await self._requeue_missed(endpoint_id, owner, first=first, after=after, last=last)
-            requeued += len(found)
-            if len(found) < RECOVERED_AT_ONCE:
-                break
-            after = found[-1]
-        before = PAST_EVERY_PLACE
-        while requeued < most:
-            brought = await self._bring_forward(endpoint_id, owner, first=first, last=last, before=before)
-            requeued += len(brought)
-            if len(brought) < RECOVERED_AT_ONCE:
-                return Recovered(requeued=requeued, complete=True)
-            before = brought[-1]
-        return Recovered(requeued=requeued, complete=False)
-
-    async def _requeue_missed(
-        self, endpoint_id: str, owner: str | None, *, first: str, after: str, last: str
-    ) -> list[str]:
-        def operation(connection: Connection) -> list[str]:
-            check_enabled(_visible(endpoint_rows.load(connection, endpoint_id), owner))
-            found = delivery_rows.find_missed(
-                connection, endpoint_id, first=first, after=after, last=last, limit=RECOVERED_AT_ONCE
-            )
-            requeue(connection, dict.fromkeys(found, endpoint_id), at_ms=self._clock.now_ms())
-            return found
-
-        return await self._woken(operation)
-
-    async def _bring_forward(
-        self, endpoint_id: str, owner: str | None, *, first: str, last: str, before: Place
-    ) -> list[Place]:
-        def operation(connection: Connection) -> list[Place]:
-            check_enabled(_visible(endpoint_rows.load(connection, endpoint_id), owner))
-            return delivery_task_rows.send_late_now(
-                connection,
-                endpoint_id,
-                first=first,
-                last=last,
-                before=before,
-                at_ms=self._clock.now_ms(),
-                limit=RECOVERED_AT_ONCE,
-            )
-
-        return await self._woken(operation)
-
-    async def _woken(self, operation: Callable[[Connection], list[T]]) -> list[T]:
-        """Carry out what makes deliveries due, and have the worker look for them."""
-        found = await self._database.write(operation)
-        if found:
-            self._wake()
-        return found
-
     async def _change(
         self, endpoint_id: str, owner: str | None, values: Callable[[Endpoint], Mapping[str, object]]
     ) -> Endpoint:
         def operation(connection: Connection) -> Endpoint:
-            endpoint = _visible(endpoint_rows.load(connection, endpoint_id, lock=True), owner)
+            endpoint = visible(endpoint_rows.load(connection, endpoint_id, lock=True), owner)
             new = values(endpoint)
             if not new:
                 return endpoint
@@ -407,36 +314,6 @@ class Endpoints:
         except UrlRefused as error:
             problem = FieldProblem("/url", error.message)
             raise Refusal(error.slug, error.message, errors=(problem,)) from error
-
-
-def requeue(
-    connection: Connection, lanes: Mapping[str, str], *, at_ms: int, meant_ms: int = 0, delivered_ms: int = 0
-) -> None:
-    """Make settled deliveries due again.
-
-    Args:
-        connection: of the transaction that found them settled.
-        lanes: the lane of each, by id.
-        at_ms: when they are due.
-        meant_ms: now, when that try does not count; 0: it does.
-        delivered_ms: when they were delivered; 0: they were not.
-    """
-    if not lanes:
-        return
-    tried = delivery_rows.revive(connection, list(lanes))
-    memo = Memo(asked=True, meant_ms=meant_ms, delivered_ms=delivered_ms)
-    delivery_task_rows.insert_deliveries(
-        connection,
-        [
-            NewDelivery(
-                subject=delivery_id,
-                lane=lane,
-                due_at_ms=at_ms,
-                memo=replace(memo, before=tried[delivery_id]),
-            )
-            for delivery_id, lane in lanes.items()
-        ],
-    )
 
 
 def check_enabled(endpoint: Endpoint | None) -> None:
@@ -491,7 +368,12 @@ def _instant(ms: int | None) -> str | None:
     return None if ms is None else instant(ms)
 
 
-def _visible(endpoint: Endpoint | None, owner: str | None) -> Endpoint:
+def visible(endpoint: Endpoint | None, owner: str | None) -> Endpoint:
+    """Return the endpoint, if it is one of the owner's; None is an operator, who sees all.
+
+    Raises:
+        Refusal: `not-found`, the same for an unknown one and another owner's.
+    """
     if endpoint is None or (owner is not None and endpoint.owner != owner):
         raise unknown_endpoint()
     return endpoint

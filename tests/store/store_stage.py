@@ -38,6 +38,7 @@ from gateway.service.outbox import Outbox
 from gateway.service.plans import Planner
 from gateway.service.quotas import Quotas
 from gateway.service.record import Record, Recorded
+from gateway.service.recovery import Recovery
 from gateway.settings import Secret
 from gateway.storage import attempts as attempt_rows
 from gateway.storage import jobs as job_rows
@@ -177,6 +178,7 @@ class Stage:
             random_bytes=Random(11).randbytes,  # noqa: S311 - the same secrets in every run
         )
         self.deliveries = Deliveries(database, self.clock)
+        self.recovery = Recovery(database, self.clock)
         terms = {(offer.spec.name, offer.account): A_DAY for offer in self.catalogue.offers}
         self.healths = Healths(database, self.clock, terms)
         self.census = Census(database, self.clock)

@@ -17,8 +17,9 @@ from gateway.ids import ENDPOINT
 from gateway.jobs.transitions import Event, Step
 from gateway.jobs.view import instant
 from gateway.service import endpoints as service
+from gateway.service import recovery
 from gateway.service.endpoint_keys import endpoint_keys
-from gateway.service.endpoints import Recovered
+from gateway.service.recovery import Recovered
 from gateway.storage import endpoints as endpoint_rows
 from gateway.storage import tables
 from gateway.storage.deliveries import DeliveryAttempt
@@ -90,17 +91,17 @@ async def test_what_happens_while_it_is_disabled_is_kept_and_can_be_recovered(st
     assert (before["state"], before["finished_at_ms"]) == ("given_up", NOW_MS)
     assert await stage.tasks() == []
     with pytest.raises(Refusal, match="disabled") as caught:
-        await stage.endpoints.recover(endpoint_id, owner="alice", since_ms=NOW_MS)
+        await stage.recovery.recover(endpoint_id, owner="alice", since_ms=NOW_MS)
     assert caught.value.slug == "endpoint-disabled"
     await stage.endpoints.enable(endpoint_id, owner="alice")
     assert await stage.tasks() == [], "it is for its owner to say from when on"
-    assert (await stage.endpoints.recover(endpoint_id, owner="alice", since_ms=NOW_MS + 1)).requeued == 0
-    recovered = await stage.endpoints.recover(endpoint_id, owner="alice", since_ms=NOW_MS)
+    assert (await stage.recovery.recover(endpoint_id, owner="alice", since_ms=NOW_MS + 1)).requeued == 0
+    recovered = await stage.recovery.recover(endpoint_id, owner="alice", since_ms=NOW_MS)
     assert (recovered.requeued, recovered.complete) == (1, True)
     (after,) = await rows(stage)
     assert after == before | {"state": "pending", "finished_at_ms": None}
     assert await stage.tasks() == [("deliver", 0)]
-    again = await stage.endpoints.recover(endpoint_id, owner="alice", since_ms=NOW_MS)
+    again = await stage.recovery.recover(endpoint_id, owner="alice", since_ms=NOW_MS)
     assert again.requeued == 0, "it is under way"
 
 
@@ -136,7 +137,7 @@ async def test_what_is_given_up_is_there_for_recover_once_it_is_enabled(
 
     async def enabled_and_recovered() -> Recovered:
         await stage.endpoints.enable(endpoint_id, owner="alice")
-        return await stage.endpoints.recover(endpoint_id, owner="alice", since_ms=0)
+        return await stage.recovery.recover(endpoint_id, owner="alice", since_ms=0)
 
     recovering = asyncio.create_task(enabled_and_recovered())
     await asyncio.wait([recovering], timeout=0.3)  # it has to wait; were it not to, it would be through
@@ -164,8 +165,8 @@ async def test_an_endpoint_that_was_enabled_since_it_was_read_is_told(
 async def test_much_is_recovered_in_small_transactions_and_several_requests(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "RECOVERED_AT_ONCE", 2)
-    monkeypatch.setattr(service, "MOST_RECOVERED", 4)
+    monkeypatch.setattr(recovery, "RECOVERED_AT_ONCE", 2)
+    monkeypatch.setattr(recovery, "MOST_RECOVERED", 4)
     endpoint_id, other = await an_endpoint(stage), await an_endpoint(stage)
     for one in (endpoint_id, other):
         await stage.endpoints.disable(one, owner="alice")
@@ -176,7 +177,7 @@ async def test_much_is_recovered_in_small_transactions_and_several_requests(
         await stage.endpoints.enable(one, owner="alice")
     counts: list[Recovered] = []
     while not counts or not counts[-1].complete:
-        counts.append(await stage.endpoints.recover(endpoint_id, owner="alice", since_ms=0))
+        counts.append(await stage.recovery.recover(endpoint_id, owner="alice", since_ms=0))
     assert [one.requeued for one in counts] == [4, 3]
     states = {(row["endpoint_id"], row["state"]) for row in await rows(stage)}
     assert states == {(endpoint_id, "pending"), (other, "given_up")}
@@ -303,7 +304,7 @@ async def test_what_is_somebody_elses_is_unknown(stage: Stage) -> None:
             stage.endpoints.enable(one, owner=owner),
             stage.endpoints.disable(one, owner=owner),
             stage.endpoints.delete(one, owner=owner),
-            stage.endpoints.recover(one, owner=owner, since_ms=0),
+            stage.recovery.recover(one, owner=owner, since_ms=0),
             stage.deliveries.of_endpoint(one, owner=owner, before=None, limit=9),
         ):
             with pytest.raises(Refusal) as caught:

@@ -6,8 +6,9 @@ from gateway.api import schemas
 from gateway.api.openapi.operation import Operation
 from gateway.api.openapi.parameters import page_of
 from gateway.api.openapi.refusals import PAGE, RECEIVER
-from gateway.service.endpoints import EndpointDeleted, EndpointView, EndpointWithSecret, Recovered
+from gateway.service.endpoints import EndpointDeleted, EndpointView, EndpointWithSecret
 from gateway.service.pings import PingView
+from gateway.service.recovery import Recovered
 
 ENDPOINTS = (
     Operation(

@@ -17,8 +17,8 @@ from told_endpoint import DAY_S, OK, URL, Told, advanced
 from worker_bench import SCHEDULE_S, Answer, Killed, NobodyThere, Reply
 
 from gateway.jobs.view import instant
-from gateway.service.endpoints import Recovered
 from gateway.service.pings import Pings
+from gateway.service.recovery import Recovered
 from gateway.storage import tables
 from gateway.storage.tasks import Claim
 
@@ -134,7 +134,7 @@ async def test_what_was_to_be_dropped_is_sent_when_its_endpoint_was_enabled_mean
     async def late(claim: Claim, endpoint_id: str) -> None:
         stage.clock.advance(1)
         await stage.endpoints.enable(told.id, owner="alice")
-        recovered = await stage.endpoints.recover(told.id, owner="alice", since_ms=0)
+        recovered = await stage.recovery.recover(told.id, owner="alice", since_ms=0)
         assert recovered == Recovered(requeued=0, complete=True), "it is under way"
         if asked:
             await told.redelivered()

@@ -15,8 +15,8 @@ from worker_bench import SCHEDULE_S, Reply
 
 from gateway.jobs.transitions import Event, Step
 from gateway.jobs.view import instant
-from gateway.service import endpoints as service
-from gateway.service.endpoints import Recovered
+from gateway.service import recovery
+from gateway.service.recovery import Recovered
 from gateway.settings.model import Webhooks
 from gateway.storage import tables
 
@@ -56,7 +56,7 @@ async def test_one_that_was_delivered_stays_so_whatever_comes_of_sending_it_agai
     after = await told.delivery()
     assert (after.state, after.finished_at, after.next_try_at) == ("delivered", before.finished_at, None)
     assert [one.outcome for one in after.attempts] == ["delivered", "http_error"]
-    recovered = await told.stage.endpoints.recover(told.id, owner="alice", since_ms=NOW_MS)
+    recovered = await told.stage.recovery.recover(told.id, owner="alice", since_ms=NOW_MS)
     assert (recovered.requeued, await told.stage.tasks()) == (0, [])
     await told.redelivered()
     await told.stage.endpoints.disable(told.id, owner="alice")
@@ -139,7 +139,7 @@ async def test_what_waits_for_a_late_try_is_recovered_too(told: Told) -> None:
     await told.tries(Reply(500))
     meant = (await told.delivery()).next_try_at
     told.stage.clock.advance(10)
-    recover = partial(told.stage.endpoints.recover, told.id, owner="alice")
+    recover = partial(told.stage.recovery.recover, told.id, owner="alice")
     assert (await recover(since_ms=NOW_MS + 1)).requeued == 0, "it is of before"
     recovered = await recover(since_ms=NOW_MS)
     assert (recovered.requeued, recovered.complete) == (1, True)
@@ -176,7 +176,7 @@ async def test_progress_that_is_no_news_any_more_is_not_sent_again(told: Told) -
     assert [one.outcome for one in overtaken.attempts] == ["http_error", "http_error", "overtaken"]
     assert "more has happened to the job" in overtaken.attempts[-1].detail
     assert (before.failures, before.failing_since_ms) == (1, NOW_MS)
-    recovered = await stage.endpoints.recover(told.id, owner="alice", since_ms=NOW_MS)
+    recovered = await stage.recovery.recover(told.id, owner="alice", since_ms=NOW_MS)
     assert (recovered.requeued, await told.tries()) == (0, [])
     asked = await stage.deliveries.redeliver(overtaken.id, owner="alice")
     assert asked.state == "pending"
@@ -187,8 +187,8 @@ async def test_progress_that_is_no_news_any_more_is_not_sent_again(told: Told) -
 async def test_recover_gets_past_progress_that_is_no_news_to_what_lies_behind_it(
     told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "RECOVERED_AT_ONCE", 2)
-    monkeypatch.setattr(service, "MOST_RECOVERED", 6)
+    monkeypatch.setattr(recovery, "RECOVERED_AT_ONCE", 2)
+    monkeypatch.setattr(recovery, "MOST_RECOVERED", 6)
     stage = told.stage
     await stage.endpoints.change(told.id, owner="alice", events=["job.progress", "job.cancelled"])
     await stage.endpoints.disable(told.id, owner="alice")
@@ -201,7 +201,7 @@ async def test_recover_gets_past_progress_that_is_no_news_to_what_lies_behind_it
     requeued: list[int] = []
     complete, sent = False, 0
     while not complete:
-        recovered = await stage.endpoints.recover(told.id, owner="alice", since_ms=0)
+        recovered = await stage.recovery.recover(told.id, owner="alice", since_ms=0)
         complete = recovered.complete
         requeued.append(recovered.requeued)
         assert len(requeued) < 9, "it begins at the same ones again and again"
@@ -222,7 +222,7 @@ async def test_a_recovery_of_all_ends_though_everything_fails_again_at_once(
     told: Told, monkeypatch: pytest.MonkeyPatch, tries: int
 ) -> None:
     """Whether it is given up again at once, or waits for a later try."""
-    monkeypatch.setattr(service, "RECOVERED_AT_ONCE", 2)
+    monkeypatch.setattr(recovery, "RECOVERED_AT_ONCE", 2)
     stage = told.stage
     told.bench.deliver._settings = Webhooks(schedule_s=SCHEDULE_S[:tries], jitter=0.0)
     for _ in range(6):
@@ -237,7 +237,7 @@ async def test_a_recovery_of_all_ends_though_everything_fails_again_at_once(
     await failing_all()
     stage.clock.advance(1)
     asked: list[int] = []
-    woken = stage.endpoints._woken
+    woken = stage.recovery._woken
 
     async def failing(operation: Callable[[Connection], list[Any]]) -> list[Any]:
         """Everything that is made due fails before the recovery goes on."""
@@ -247,8 +247,8 @@ async def test_a_recovery_of_all_ends_though_everything_fails_again_at_once(
         await failing_all()
         return found
 
-    monkeypatch.setattr(stage.endpoints, "_woken", failing)
-    recovered = await stage.endpoints.recover(told.id, owner="alice", since_ms=0, every=True)
+    monkeypatch.setattr(stage.recovery, "_woken", failing)
+    recovered = await stage.recovery.recover(told.id, owner="alice", since_ms=0, every=True)
     assert recovered == Recovered(requeued=6, complete=True)
 
 
@@ -263,6 +263,6 @@ async def test_what_was_asked_for_again_says_nothing_of_how_late_webhooks_are(to
     await told.stage.endpoints.disable(told.id, owner="alice")
     await told.ends()
     await told.stage.endpoints.enable(told.id, owner="alice")
-    await told.stage.endpoints.recover(told.id, owner="alice", since_ms=NOW_MS)
+    await told.stage.recovery.recover(told.id, owner="alice", since_ms=NOW_MS)
     await told.tries(OK)
     assert told.bench.counted(lags) == 1
