@@ -37,15 +37,16 @@ def check_payments(stats: Document, jobs: Sequence[Document]) -> None:
 def check_messages(messages: Sequence[Message]) -> None:
     """However often an event was sent, it was the same bytes under one id, and each job ended once.
 
-    A job may be held more than once: each time after a submission that was written off was made anew.
+    A job may be held more than once, but once an attempt: a submission that was written off is made anew.
     """
-    bodies, ends = defaultdict(set), defaultdict(set)
+    sent = defaultdict(set)
     for message in messages:
-        bodies[message.id].add(message.body)
-        if message.event["type"] != "job.held":
-            ends[message.event["data"]["id"]].add(message.id)
-    assert not {message_id: sent for message_id, sent in bodies.items() if len(sent) > 1}
-    assert not {job_id: ids for job_id, ids in ends.items() if len(ids) > 1}
+        kind, job = message.event["type"], message.event["data"]
+        held = job["attempts"][-1]["id"] if kind == "job.held" else None
+        sent[job["id"], kind, held].add((message.id, message.body))
+    assert not {event: versions for event, versions in sent.items() if len(versions) > 1}
+    ends = [job_id for job_id, kind, _ in sent if kind != "job.held"]
+    assert len(ends) == len(set(ends))
 
 
 def told(messages: Sequence[Message]) -> set[tuple[str, str]]:
