@@ -69,7 +69,9 @@ class Dispatch:
             # What cannot be read stays leased, and so is looked at again only when the lease has lapsed.
             found = load_readable(connection, [claim.subject for claim in claims])
             tasks = [JobTask(claim, *found[claim.subject]) for claim in claims if claim.subject in found]
-            return tasks, self._read_next_due(connection, kinds, now_ms)
+            # As many as there was room for: more may be due.
+            due_ms = now_ms if len(claims) >= limit else self._read_next_due(connection, kinds, now_ms)
+            return tasks, due_ms
 
         # While the disk is full nothing new is bought; what was bought is followed.
         claimed, self._next_due[tuple(kinds)] = await self._database.write(
