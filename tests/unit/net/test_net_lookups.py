@@ -97,7 +97,9 @@ async def test_a_receiver_that_could_not_be_looked_up_was_not_tried(directory: D
         ]
         assert outcomes == [Outcome.TIMEOUT] * 3 + [Outcome.BUSY] * 2
         other = await webhooks.send(url="https://fine.test/", headers={}, body=b"", owner="b")
-        assert (other.outcome, directory.asked[-1]) == (Outcome.BLOCKED, "fine.test"), "it was asked for"
+        assert other.outcome in {Outcome.BLOCKED, Outcome.TIMEOUT}, "of a look-up, in time or not"
+        while directory.asked[-1] != "fine.test":  # noqa: ASYNC110 - a thread asks
+            await asyncio.sleep(0)
     finally:
         directory.open.set()
         await webhooks.aclose()
