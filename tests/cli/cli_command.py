@@ -101,6 +101,11 @@ def started(folder: Path, *arguments: str, **environment: str) -> Iterator[Start
         process.communicate(timeout=PATIENCE_S)
 
 
+def names(folder: Path) -> set[str]:
+    """What is in a folder."""
+    return {path.name for path in folder.iterdir()}
+
+
 def _environment(given: dict[str, str]) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     return clean | given
