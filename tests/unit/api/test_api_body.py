@@ -1,25 +1,17 @@
+"""A request's body as it is checked: its type and encoding, its form, and whether it fits the schema."""
+
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from json_documents import JSON_VALUES, OBJECTS
 
-from gateway.api.body import (
-    ClientGone,
-    Receive,
-    canonical,
-    check_content_encoding,
-    check_content_type,
-    decode_body,
-    fingerprint,
-    read_body,
-)
+from gateway.api.body import check_content_encoding, check_content_type, decode_body
 from gateway.api.problems import PROBLEMS, problem_body
 from gateway.errors import Refusal
 
@@ -162,18 +154,6 @@ def test_a_repeated_key_is_refused_however_it_is_spelled(body: bytes, pointer: s
 )
 def test_keys_that_only_look_alike_are_no_repetition(body: bytes) -> None:
     assert decode_body(ANYTHING, body) == json.loads(body)
-
-
-JSON_VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text('ab"\\/{}[]:,\n é😀\u0001'),
-    lambda child: st.lists(child, max_size=4) | st.dictionaries(st.text('ab"\\:é\u0001', max_size=4), child),
-    max_leaves=20,
-)
-OBJECTS = st.dictionaries(st.text('ab"\\:é'), JSON_VALUES, max_size=5)
 
 
 @REPEATABLE
@@ -320,169 +300,3 @@ def test_only_an_identity_content_encoding_is_read() -> None:
         with pytest.raises(Refusal) as caught:
             check_content_encoding([value])
         assert caught.value.slug == "unsupported-content-encoding"
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (b'{"a": 1, "b": [true, null]}', b'{ "b":[true,null],\n"a":1 }'),
-        (b'{"\\u0061": "\\/\\u00e9"}', '{"a": "/é"}'.encode()),
-        (b'{"a": 1.0, "b": -0, "c": -0.0, "d": 1e2}', b'{"a": 1, "b": 0, "c": 0, "d": 100.00}'),
-        (b'{"a": 1e20}', b'{"a": 100000000000000000000}'),
-        (b'{"a": 0.10}', b'{"a": 1e-1}'),
-        (b'{"a": {"y": 1, "x": 2}}', b'{"a": {"x": 2, "y": 1}}'),
-    ],
-)
-def test_the_same_body_in_other_words_has_the_same_fingerprint(one: bytes, other: bytes) -> None:
-    assert fingerprint(one) == fingerprint(other)
-
-
-def test_bodies_that_differ_in_meaning_have_different_fingerprints() -> None:
-    bodies = [
-        b"{}",
-        b'{"a": 1}',
-        b'{"a": "1"}',
-        b'{"a": true}',
-        b'{"a": null}',
-        b'{"a": [1]}',
-        b'{"a": 1.5}',
-        b'{"b": 1}',
-        b'{"a": 9007199254740992}',
-        b'{"a": 9007199254740993}',
-        b'{"a": [1, 2]}',
-        b'{"a": [2, 1]}',
-        '{"a": "é"}'.encode(),
-        '{"a": "e\u0301"}'.encode(),
-    ]
-    assert len({fingerprint(body) for body in bodies}) == len(bodies)
-
-
-@REPEATABLE
-@given(document=OBJECTS, ascii_only=st.booleans(), random=st.randoms(use_true_random=False))
-def test_a_fingerprint_is_that_of_the_canonical_text(
-    *, document: dict[str, Any], ascii_only: bool, random: Any
-) -> None:
-    fields = list(document.items())
-    random.shuffle(fields)
-    body = json.dumps(dict(fields), ensure_ascii=ascii_only, indent=random.choice([None, 2])).encode()
-    assert canonical(json.loads(body)) == canonical(document)
-    assert fingerprint(body) == fingerprint(canonical(document))
-    assert msgspec.json.decode(canonical(document)) == document
-
-
-def test_the_fingerprint_of_a_body_never_changes_between_versions() -> None:
-    """Fingerprints are stored for as long as a job; another digest would turn replays into refusals."""
-    body = b'{"b": [1.0, "\\u00e9"], "a": {"y": null, "x": 2.5}}'
-    assert canonical(msgspec.json.decode(body)) == '{"a":{"x":2.5,"y":null},"b":[1,"é"]}'.encode()
-    assert fingerprint(body) == "4abb35dc9cd4364733c20a7c14f04b6f9a13a45240b0ec653b8316096c421cdb"
-
-
-def test_a_fingerprint_of_no_json_is_refused() -> None:
-    for body in (b"{", b"\xff", b'{"a": 1e999}'):
-        with pytest.raises(Refusal) as caught:
-            fingerprint(body)
-        assert caught.value.slug == "malformed-body"
-
-
-def pieces(*bodies: bytes | None) -> Receive:
-    """An ASGI receive of these pieces, each after a turn of the loop but the first; None is a disconnect."""
-    left = list(bodies)
-
-    async def receive() -> Mapping[str, Any]:
-        if len(left) < len(bodies):
-            await asyncio.sleep(0)
-        if not left:
-            await asyncio.Event().wait()
-        body = left.pop(0)
-        if body is None:
-            return {"type": "http.disconnect"}
-        return {"type": "http.request", "body": body, "more_body": not body.endswith(b".")}
-
-    return receive
-
-
-async def late(receive: Receive) -> Mapping[str, Any]:
-    await asyncio.sleep(0)
-    return await receive()
-
-
-async def test_a_body_in_one_or_many_pieces_is_read_up_to_the_limit() -> None:
-    for receive in (pieces(b"abcd."), pieces(b"a", b"b", b"", b"cd", b".")):
-        assert await read_body(receive, limit=5, timeout_s=5, content_length=None) == b"abcd."
-    receive = pieces(b"a", b".")
-    assert await read_body(lambda: late(receive), limit=5, timeout_s=5, content_length="2") == b"a."
-
-
-@pytest.mark.parametrize("sent", [(b"abcde.",), (b"abcd", b"e."), (b"abcd", b"efgh", b"never asked for")])
-async def test_a_byte_too_many_is_refused(sent: tuple[bytes, ...]) -> None:
-    with pytest.raises(Refusal) as caught:
-        await read_body(pieces(*sent), limit=5, timeout_s=5, content_length=None)
-    assert (caught.value.slug, caught.value.headers) == ("body-too-large", {"Connection": "close"})
-
-
-@pytest.mark.parametrize(
-    ("content_length", "slug"),
-    [
-        ("6", "body-too-large"),
-        ("9" * 10_000, "body-too-large"),
-        ("-1", "bad-request"),
-        ("", "bad-request"),
-        ("1_0", "bad-request"),
-        ("٣", "bad-request"),
-        ("²", "bad-request"),
-    ],
-)
-async def test_a_wrong_length_is_refused_before_reading(content_length: str, slug: str) -> None:
-    async def receive() -> Mapping[str, Any]:
-        raise AssertionError("read")
-
-    with pytest.raises(Refusal) as caught:
-        await read_body(receive, limit=5, timeout_s=5, content_length=content_length)
-    assert caught.value.slug == slug
-
-
-@pytest.mark.parametrize("sent", [(), (b"a",), (b"a", b"b")])
-async def test_a_body_that_does_not_come_in_time_is_refused(sent: tuple[bytes, ...]) -> None:
-    with pytest.raises(Refusal) as caught:
-        await read_body(pieces(*sent), limit=5, timeout_s=0.02, content_length=None)
-    assert (caught.value.slug, caught.value.headers) == ("request-timeout", {"Connection": "close"})
-
-
-@pytest.mark.parametrize("sent", [(None,), (b"a", None)])
-async def test_a_client_that_leaves_is_not_answered(sent: tuple[bytes | None, ...]) -> None:
-    with pytest.raises(ClientGone):
-        await read_body(pieces(*sent), limit=5, timeout_s=5, content_length=None)
-    receive = pieces(*sent)
-    with pytest.raises(ClientGone):
-        await read_body(lambda: late(receive), limit=5, timeout_s=5, content_length=None)
-
-
-@pytest.mark.parametrize("wait", [lambda: asyncio.Event().wait(), lambda: asyncio.sleep(0)])
-async def test_cancelling_reaches_a_receive_that_was_begun_by_hand(
-    wait: Callable[[], Awaitable[Any]],
-) -> None:
-    began, ended = asyncio.Event(), asyncio.Event()
-
-    async def receive() -> Mapping[str, Any]:
-        began.set()
-        try:
-            await wait()
-        finally:
-            ended.set()
-        raise AssertionError("not cancelled")
-
-    task = asyncio.create_task(read_body(receive, limit=5, timeout_s=5, content_length=None))
-    await began.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert ended.is_set()
-
-
-async def test_an_error_of_the_server_is_passed_on() -> None:
-    async def receive() -> Mapping[str, Any]:
-        await asyncio.sleep(0)
-        raise OSError("broken")
-
-    with pytest.raises(OSError, match="broken"):
-        await read_body(receive, limit=5, timeout_s=5, content_length=None)
