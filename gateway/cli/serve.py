@@ -13,6 +13,7 @@ import uvloop
 from gateway.api.auth import ANYBODY
 from gateway.api.server import build_server, url_of
 from gateway.app.gateway import Gateway
+from gateway.app.heap import keep_what_is_loaded
 from gateway.cli.banner import announce
 from gateway.cli.built_in import simulated, why_no_simulator
 from gateway.cli.configured import load_settings, settings_options
@@ -87,6 +88,7 @@ async def _serve(settings: Settings, registry: Registry, *, works: bool) -> None
         if works:
             await gateway.start_worker()
         server = await start(build_server(gateway.asgi, settings.server).config, listener)
+        keep_what_is_loaded()
         await server.until(stopped)
         _log.info("serve.stopping")
         await _stop(gateway, server)

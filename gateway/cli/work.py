@@ -11,6 +11,7 @@ import uvloop
 
 from gateway.api.server import build_server
 from gateway.app.gateway import Gateway
+from gateway.app.heap import keep_what_is_loaded
 from gateway.cli.banner import announce
 from gateway.cli.configured import load_settings, settings_options
 from gateway.cli.open_files import raise_limit
@@ -55,6 +56,7 @@ async def _work(settings: Settings, registry: Registry) -> None:
         stopped = stop_signal()
         await announce(gateway, None, [], probes=await _watched(gateway, stack))
         await gateway.start_worker()
+        keep_what_is_loaded()
         await stopped.wait()
         _log.info("work.stopping")
         await gateway.stop_worker()

@@ -11,10 +11,15 @@ from pathlib import Path
 import httpx
 import pytest
 from cli_command import run, run_process, started
+from postgres_server import fresh_database
 
 from gateway.cli.open_files import ENOUGH
 
 URL, KEY = r"URL\s+(http://\S+)", r"API key\s+(mgk_\S+)"
+TELLS_WHAT_IS_KEPT = """
+import atexit, gc, pathlib
+atexit.register(lambda: pathlib.Path("kept").write_text(str(gc.get_freeze_count())))
+"""
 PROVIDER = {"RUNWAYML_API_SECRET": "not-a-real-key", "RUNWAYML_BASE_URL": "http://127.0.0.1:9"}
 
 
@@ -52,6 +57,18 @@ def test_it_may_open_as_many_files_as_the_system_lets_it(tmp_path: Path) -> None
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert raised == (ENOUGH if hard == resource.RLIM_INFINITY else min(ENOUGH, hard))
+
+
+@pytest.mark.parametrize("command", ["serve", "work"])
+def test_what_is_loaded_is_not_looked_at_by_the_garbage_collector(command: str, tmp_path: Path) -> None:
+    """It would stop the process for a tenth of a second, again and again."""
+    (tmp_path / "sitecustomize.py").write_text(TELLS_WHAT_IS_KEPT)
+    server = {"MOTION_GATEWAY_SECRET_KEY": "not-a-real-secret-key-" * 2, "MOTION_GATEWAY_SERVER__PORT": "0"}
+    with fresh_database() as url:
+        ours = {"PYTHONPATH": str(tmp_path), "MOTION_GATEWAY_DATABASE": url}
+        with started(tmp_path, command, **server, **PROVIDER, **ours) as process:
+            process.find(r"Database\s+(\S+)")
+    assert int((tmp_path / "kept").read_text()) > 50_000, "objects"
 
 
 def test_it_makes_a_key_once(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Self
 from msgspec.structs import replace
 
 from gateway.app.gateway import Gateway
+from gateway.app.heap import keep_what_is_loaded
 from gateway.ids import ATTEMPT
 from gateway.jobs.job import Attempt, AttemptState, Job, JobRequest, JobWebhook, Output
 from gateway.jobs.transitions import Step, TaskKind, accepted, begin
@@ -215,6 +216,7 @@ async def _obey(gateway: Gateway, asked: Mapping[str, Any], waiting: list[str]) 
             return (await gateway.parts.endpoints.create(owner=owner, url=url)).id
         case {"work": True}:
             await gateway.start_worker()
+            keep_what_is_loaded()  # as `serve` and `work` do
         case {"work": False}:
             await gateway.stop_worker()
         case {"end": int(count), "per_s": per_s}:
