@@ -18,7 +18,9 @@ from gateway.simulator import Simulator, SimulatorServer, media, serve_simulator
 from providers.contract.motion import Character, CharacterType, MotionRequest, Reference
 
 # Modules of these folders are imported by tests of other folders.
-sys.path += [str(Path(__file__).with_name(folder)) for folder in ("flows", "store", "faults", "e2e")]
+sys.path += [
+    str(Path(__file__).parent / folder) for folder in ("flows", "store", "faults", "e2e", "unit/net")
+]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As a shell has it for what it starts in the background. Commands that tests interrupt would inherit it.

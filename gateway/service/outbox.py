@@ -14,7 +14,6 @@ from gateway.storage import deliveries as delivery_rows
 from gateway.storage import delivery_tasks as delivery_task_rows
 from gateway.storage import endpoints as endpoint_rows
 from gateway.storage import jobs as job_rows
-from gateway.storage import keys as key_rows
 from gateway.storage import tasks as task_rows
 from gateway.storage.batching import Batched
 from gateway.storage.deliveries import Delivery, DeliveryAttempt
@@ -106,9 +105,9 @@ class Outbox:
 
         def operation(connection: Connection) -> tuple[list[DeliveryTask], list[WaitingLane]]:
             waiting = self._waiting(connection, now_ms)
-            found, emptied = self._due_deliveries(connection, waiting, limit, deal, now_ms)
+            found, left = self._due_deliveries(connection, waiting, limit, deal, now_ms)
             if not found:
-                return [], waiting
+                return [], left
             claims = task_rows.claim_named(
                 connection,
                 {TaskKind.DELIVER.value: list(found)},
@@ -116,26 +115,21 @@ class Outbox:
                 until_ms=self._leases.until_ms(now_ms),
                 holder=self._leases.holder,
             )
-            rows = delivery_rows.load_many(connection, [claim.subject for claim in claims])
-            owners = {row.owner for row in rows.values() if row.endpoint_id is None}
-            secrets = key_rows.owner_secrets(connection, sorted(owners))
-            wanted = {row.endpoint_id for row in rows.values() if row.endpoint_id is not None}
-            endpoints = endpoint_rows.load_many(connection, sorted(wanted))
-            off = [one for one in wanted if one not in endpoints or not endpoints[one].enabled]
-            disabled = endpoint_rows.keep_disabled(connection, off)
+            rows = delivery_rows.load_claimed(connection, [claim.subject for claim in claims])
+            enabled = {one.lane for one in waiting if one.enabled}
+            off = {row.endpoint_id for row, _ in rows.values() if row.endpoint_id is not None} - enabled
+            disabled = endpoint_rows.keep_disabled(connection, sorted(off))
             tasks: list[DeliveryTask] = []
             for claim in claims:
-                row = rows.get(claim.subject)
+                row, secret = rows.get(claim.subject, (None, None))
                 if row is None:
                     continue
                 if row.endpoint_id in disabled:
                     task_rows.finish(connection, claim)
                     delivery_rows.settle(connection, [_dropped(claim, now_ms)])
                     continue
-                secret = secrets.get(row.owner)
                 tasks.append(DeliveryTask(claim, row, secret, found[claim.subject]))
-            # With a backlog every lane has more that is due, and need not be read again.
-            return tasks, self._waiting(connection, now_ms) if emptied else waiting
+            return tasks, left
 
         tasks, self._left = await self._database.write(operation)
         return tasks
@@ -147,19 +141,22 @@ class Outbox:
         limit: int,
         deal: Deal,
         now_ms: int,
-    ) -> tuple[dict[str, str], bool]:
-        """Read what is to be claimed, with its lane, and whether that is all that is due in one of them."""
+    ) -> tuple[dict[str, str], list[WaitingLane]]:
+        """Read what is to be claimed, with its lane, and which lanes wait after that."""
         found: dict[str, str] = {}
-        emptied = False
+        left = {one.lane: one for one in waiting}
         for lane, share in deal([one for one in waiting if one.due_at_ms <= now_ms], limit).items():
             most = min(share, limit - len(found))
             if most > 0:
-                subjects = delivery_task_rows.waiting_in(
+                head = delivery_task_rows.head_of(
                     connection, lane, limit=most, now_ms=now_ms, holder=self._leases.holder
                 )
-                found |= dict.fromkeys(subjects, lane)
-                emptied = emptied or len(subjects) < most
-        return found, emptied
+                found |= dict.fromkeys(head.due, lane)
+                if head.next_due_ms is None:
+                    del left[lane]
+                else:
+                    left[lane] = replace(left[lane], due_at_ms=head.next_due_ms)
+        return found, list(left.values())
 
     async def next_due_ms(self, may_take: MayTake = lambda _lane, _owner: True) -> int | None:
         """When the next delivery may be claimed of a lane that may have one more; None: there is none.
@@ -175,7 +172,8 @@ class Outbox:
     def _waiting(self, connection: Connection, now_ms: int) -> list[WaitingLane]:
         found = delivery_task_rows.lanes(connection, now_ms=now_ms, holder=self._leases.holder)
         return [
-            WaitingLane(one.lane, one.endpoint_owner or owner_of(one.lane), one.due_at_ms) for one in found
+            WaitingLane(one.lane, one.endpoint_owner or owner_of(one.lane), one.due_at_ms, one.enabled)
+            for one in found
         ]
 
     async def endpoint(self, endpoint_id: str) -> Endpoint | None:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import asdict
 from sqlalchemy import Connection, bindparam, func, insert, literal_column, select, update
 
-from gateway.storage.tables import MISSED, deliveries, delivery_attempts
+from gateway.storage.tables import MISSED, deliveries, delivery_attempts, owners
 from gateway.storage.upserts import if_absent
 
 
@@ -73,7 +73,11 @@ class Backlog(Struct, frozen=True):
 PAST_EVERY_ID = "dlv_g"
 
 _INSERT = insert(deliveries)
-_BY_IDS = select(deliveries).where(deliveries.c.id.in_(bindparam("ids", expanding=True)))
+_CLAIMED = (
+    select(deliveries, owners.c.sealed_webhook_secret.label("of_owner"))
+    .outerjoin(owners, owners.c.name == deliveries.c.owner)
+    .where(deliveries.c.id.in_(bindparam("ids", expanding=True)))
+)
 _OF = select(deliveries).where(deliveries.c.job_id == bindparam("job_id")).order_by(deliveries.c.sequence)
 _TRIES = (
     select(delivery_attempts)
@@ -133,12 +137,15 @@ def insert_many(connection: Connection, rows: Sequence[Delivery]) -> None:
     )
 
 
-def load_many(connection: Connection, delivery_ids: Sequence[str]) -> dict[str, Delivery]:
-    """Read these deliveries, by id; unknown ids are left out."""
+def load_claimed(
+    connection: Connection, delivery_ids: Sequence[str]
+) -> dict[str, tuple[Delivery, str | None]]:
+    """Read these deliveries, each with its owner's sealed secret, by id; unknown ids are left out."""
     if not delivery_ids:
         return {}
-    rows = connection.execute(_BY_IDS, {"ids": list(delivery_ids)}).mappings()
-    return {row["id"]: Delivery(**row) for row in rows}
+    rows = [dict(row) for row in connection.execute(_CLAIMED, {"ids": list(delivery_ids)}).mappings()]
+    secrets = [row.pop("of_owner") for row in rows]
+    return {row["id"]: (Delivery(**row), secret) for row, secret in zip(rows, secrets, strict=True)}
 
 
 def load(connection: Connection, delivery_id: str, *, lock: bool = False) -> Delivery | None:

@@ -37,14 +37,12 @@ _LANES = select(
     .where(_DELIVERS, tasks.c.lane == _found.c.lane, FREE)
     .scalar_subquery()
     .label("due_at_ms"),
-    select(webhook_endpoints.c.owner)
-    .where(webhook_endpoints.c.id == _found.c.lane)
-    .scalar_subquery()
-    .label("owner"),
-)
+    webhook_endpoints.c.owner,
+    webhook_endpoints.c.state,
+).select_from(_found.outerjoin(webhook_endpoints, webhook_endpoints.c.id == _found.c.lane))
 _IN_LANE = (
-    select(tasks.c.subject)
-    .where(_DELIVERS, tasks.c.lane == bindparam("of_lane"), tasks.c.due_at_ms <= bindparam("now_ms"), FREE)
+    select(tasks.c.subject, tasks.c.due_at_ms)
+    .where(_DELIVERS, tasks.c.lane == bindparam("of_lane"), FREE)
     .order_by(tasks.c.due_at_ms)
     .limit(bindparam("limit"))
     .with_for_update(skip_locked=True)
@@ -119,6 +117,8 @@ class DueLane(Struct, frozen=True):
     lane: str
     endpoint_owner: str | None
     """None: it is no endpoint's, or of one that was deleted."""
+    enabled: bool
+    """It is an endpoint's that is sent to."""
     due_at_ms: int
 
 
@@ -126,16 +126,26 @@ def lanes(connection: Connection, *, now_ms: int, holder: str) -> list[DueLane]:
     """Read when the next delivery of each lane is due that could be claimed, now or later."""
     found = connection.execute(_LANES, {"now_ms": now_ms, "holder": holder})
     return [
-        DueLane(row.lane, row.owner, row.due_at_ms)
+        DueLane(row.lane, row.owner, row.state == "enabled", row.due_at_ms)
         for row in found
         if row.lane is not None and row.due_at_ms is not None
     ]
 
 
-def waiting_in(connection: Connection, lane: str, *, limit: int, now_ms: int, holder: str) -> list[str]:
+class Head(Struct, frozen=True):
+    """The first deliveries of a lane."""
+
+    due: list[str]
+    next_due_ms: int | None
+    """When the one behind them is due, now or later; None: there is none."""
+
+
+def head_of(connection: Connection, lane: str, *, limit: int, now_ms: int, holder: str) -> Head:
     """Read a lane's deliveries that are due, and keep them from other workers until the transaction ends."""
-    asked = {"of_lane": lane, "limit": limit, "now_ms": now_ms, "holder": holder}
-    return list(connection.execute(_IN_LANE, asked).scalars())
+    asked = {"of_lane": lane, "limit": limit + 1, "now_ms": now_ms, "holder": holder}
+    rows = connection.execute(_IN_LANE, asked).all()
+    due = [row.subject for row in rows[:limit] if row.due_at_ms <= now_ms]
+    return Head(due, rows[len(due)].due_at_ms if len(rows) > len(due) else None)
 
 
 class Waits(Struct, frozen=True):

@@ -217,6 +217,18 @@ async def test_right_after_a_claim_the_next_due_is_as_the_claim_found_it(stage: 
     assert (await polls(), await stage.outbox.next_due_ms()) == (NOW_MS + 5, NOW_MS)
 
 
+async def test_a_claim_out_of_a_lane_finds_when_what_it_leaves_there_is_due(stage: Stage) -> None:
+    (failed,) = await ended(stage)
+    later = Due(claim=failed.claim, due_at_ms=NOW_MS + 60_000, tries=1)
+    await stage.outbox.delivered(failed.claim, tried(failed), state=None, due=later)
+    stage.clock.advance(1)
+    await ended_unclaimed(stage)
+    stage.clock.advance(1)
+    await ended_unclaimed(stage)
+    found = [(len(await stage.outbox.claim(1)), await stage.outbox.next_due_ms()) for _ in range(3)]
+    assert found == [(1, NOW_MS + 2000), (1, NOW_MS + 60_000), (0, NOW_MS + 60_000)]
+
+
 async def test_an_end_is_a_reason_to_look_for_submits_only_while_some_wait(stage: Stage) -> None:
     wakeup = Wakeup()
     metrics = Metrics(version="0", providers=["acme"], models=["act-two"], routes=[])

@@ -88,7 +88,7 @@ async def test_what_is_not_there_is_not_found(database: Database) -> None:
             attempts.load_of(connection, ["job_x"]),
             events.load_of(connection, "job_x"),
             exchanges.load_of(connection, "job_x"),
-            deliveries.load_many(connection, []),
+            deliveries.load_claimed(connection, []),
             deliveries.load_of(connection, "job_x"),
             deliveries.load_tries(connection, []),
             keys.find(connection, "0"),
@@ -257,8 +257,8 @@ async def test_a_body_comes_back_byte_for_byte(database: Database) -> None:
     given = [a_delivery(2), a_delivery(1)]
     await write(database, deliveries.insert_many, given)
     assert await read(database, deliveries.load_of, "job_1") == given[::-1]
-    found = await read(database, deliveries.load_many, ["dlv_1", "dlv_9"])
-    assert found == {"dlv_1": a_delivery(1)}
+    found = await read(database, deliveries.load_claimed, ["dlv_1", "dlv_9"])
+    assert found == {"dlv_1": (a_delivery(1), None)}
     again = replace(a_delivery(1), id="dlv_again")
     with pytest.raises(IntegrityError):
         await write(database, deliveries.insert_many, [again])
@@ -285,8 +285,8 @@ async def test_tries_are_logged_and_the_backlog_shrinks(database: Database) -> N
     assert logged == [tried(1), tried(2)]
     await write(database, deliveries.settle, [("dlv_1", "delivered", NOW_MS + 9)])
     assert await database.read(deliveries.backlog) == Backlog(1, NOW_MS + 2)
-    found = await read(database, deliveries.load_many, ["dlv_1"])
-    assert found["dlv_1"] == replace(a_delivery(1), state="delivered", finished_at_ms=NOW_MS + 9)
+    found = await read(database, deliveries.load, "dlv_1")
+    assert found == replace(a_delivery(1), state="delivered", finished_at_ms=NOW_MS + 9)
 
 
 async def test_a_key_is_found_by_its_hash_and_revoked_once(database: Database) -> None:
