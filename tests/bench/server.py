@@ -15,6 +15,7 @@ from litestar import Litestar, get, post
 from gateway.api.schemas import CreateJob
 from gateway.api.server import bind, build_server
 from gateway.app.gateway import Gateway
+from gateway.app.heap import keep_what_is_loaded
 from gateway.registry import load_adapters
 from gateway.settings import load
 from gateway.settings.model import Server
@@ -45,8 +46,10 @@ async def main() -> None:
     os.sched_setaffinity(0, {0})
     listener = bind("127.0.0.1", port)
     if role == "bare":
+        app = bare()
+        keep_what_is_loaded()  # as ours does
         config = uvicorn.Config(
-            bare(), http="httptools", ws="none", lifespan="off", log_config=None, access_log=False
+            app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False
         )
         await uvicorn.Server(config).serve(sockets=[listener])
         return
@@ -57,6 +60,7 @@ async def main() -> None:
     settings = load(registry.specs, environ=environ, cwd=Path.cwd()).settings
     configure("json", "info", Redactor(settings.secrets()), sys.stderr)
     gateway = Gateway(settings, registry)  # the worker stays off
+    keep_what_is_loaded()  # as `serve` does
     await build_server(gateway.asgi, Server()).serve(sockets=[listener])
     await gateway.close()
 
