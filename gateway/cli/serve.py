@@ -85,10 +85,11 @@ async def _serve(settings: Settings, registry: Registry, *, works: bool) -> None
         await gateway.check_accounts()
         stopped = stop_signal()
         await announce(gateway, url_of(listener), await _admit(gateway))
+        config = build_server(gateway.asgi, settings.server).config
+        keep_what_is_loaded()
         if works:
             await gateway.start_worker()
-        server = await start(build_server(gateway.asgi, settings.server).config, listener)
-        keep_what_is_loaded()
+        server = await start(config, listener)
         await server.until(stopped)
         _log.info("serve.stopping")
         await _stop(gateway, server)

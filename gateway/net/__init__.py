@@ -6,8 +6,8 @@ Pool: `transport` for httpx over `pool`, with aiohttp's `connector` and `protoco
 Guard: `guarded` posts on a connection of its own (`exchange`) to a URL that was judged by its form (`target`)
 and whose addresses were checked (`addresses`). What is handed in is judged before, too (`urls`, `hosts`).
 
-Both look names up by `resolver` and `lookups`, believe the certificates that `tls` names, and hold the other
-side to the same `limits` and header `fields`.
+Both look names up by `resolver` and `lookups`, believe the certificates that `tls` names, share `limits`, and
+refuse header `fields` alike.
 
 Not here: what is sent to whom, retries, and what an answer means (`gateway.upstream`, `gateway.webhooks`).
 

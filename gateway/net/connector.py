@@ -50,7 +50,7 @@ class PoolResolver(AbstractResolver):
         Raises:
             httpx.TransportError: as `Resolver.addresses` raises it.
         """
-        return [_result(host, port, one) for one in await self._resolver.addresses(host, port)]
+        return [_result(host, port, one) for one in await self._resolver.addresses(host, port, "")]
 
     async def close(self) -> None:
         """Nothing is held here."""

@@ -1,4 +1,7 @@
-"""What a server may send before it answers. Both readers of answers (`protocol`, `exchange`) hold it."""
+"""What both readers of answers, `protocol` and `exchange`, hold a server to.
+
+How many bytes all heads of an answer may have is their own: strangers may send less than providers.
+"""
 
 from __future__ import annotations
 

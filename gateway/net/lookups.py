@@ -18,7 +18,7 @@ Lookup = Callable[[str, int, str], Awaitable[list[str]]]
 preference; raises OSError when there are none."""
 
 LOOKUPS = 32
-"""Most lookups at once, unless whoever asks says otherwise."""
+"""Most lookups at once, unless whoever makes a `SystemLookup` says otherwise."""
 GREED = 3
 """An owner may have that many times as many under way as threads are left free."""
 _PER_NAME = 2

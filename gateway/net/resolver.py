@@ -33,7 +33,7 @@ class Resolver:
         self._lookup = lookup
         self._lookup_s = lookup_s
 
-    async def addresses(self, host: str, port: int, owner: str = "") -> list[Address]:
+    async def addresses(self, host: str, port: int, owner: str) -> list[Address]:
         """All addresses of `host`, in the lookup's order; at least one.
 
         Args:

@@ -55,7 +55,8 @@ class Dispatch:
     async def claim(self, limit: int, kinds: Sequence[TaskKind] = JOB_KINDS) -> list[JobTask]:
         """Lease due tasks about jobs, of these kinds; submits as there are openings for them.
 
-        What is due after them is read in the same transaction, for `next_due_ms`, which is asked next.
+        Unless there was no room for more, what is due after them is read in the same transaction, for
+        `next_due_ms`, which is asked next.
         """
         now_ms = self._clock.now_ms()  # here, not when the writer comes to it: the clock may jump meanwhile
         others = [kind for kind in kinds if kind is not TaskKind.SUBMIT]

@@ -95,7 +95,7 @@ class Outbox:
         """Lease due deliveries.
 
         What is for an endpoint that is disabled, or deleted, is given up instead: its bytes are kept. What
-        waits after that is read in the same transaction, for `next_due_ms`, which is asked next.
+        waits after that is known by then, for `next_due_ms`, which is asked next.
 
         Args:
             limit: most of them.
@@ -116,7 +116,7 @@ class Outbox:
                 holder=self._leases.holder,
             )
             rows = delivery_rows.load_claimed(connection, [claim.subject for claim in claims])
-            enabled = {one.lane for one in waiting if one.enabled}
+            enabled = {one.lane for one in waiting if one.endpoint_enabled}
             off = {row.endpoint_id for row, _ in rows.values() if row.endpoint_id is not None} - enabled
             disabled = endpoint_rows.keep_disabled(connection, sorted(off))
             tasks: list[DeliveryTask] = []
@@ -152,10 +152,13 @@ class Outbox:
                     connection, lane, limit=most, now_ms=now_ms, holder=self._leases.holder
                 )
                 found |= dict.fromkeys(head.due, lane)
-                if head.next_due_ms is None:
+                # Of as many as there was room for more may be due; of none others are being claimed just now.
+                if not 0 < len(head.due) < most:
+                    continue
+                if head.later_ms is None:
                     del left[lane]
                 else:
-                    left[lane] = replace(left[lane], due_at_ms=head.next_due_ms)
+                    left[lane] = replace(left[lane], due_at_ms=head.later_ms)
         return found, list(left.values())
 
     async def next_due_ms(self, may_take: MayTake = lambda _lane, _owner: True) -> int | None:
@@ -172,7 +175,9 @@ class Outbox:
     def _waiting(self, connection: Connection, now_ms: int) -> list[WaitingLane]:
         found = delivery_task_rows.lanes(connection, now_ms=now_ms, holder=self._leases.holder)
         return [
-            WaitingLane(one.lane, one.endpoint_owner or owner_of(one.lane), one.due_at_ms, one.enabled)
+            WaitingLane(
+                one.lane, one.endpoint_owner or owner_of(one.lane), one.due_at_ms, one.endpoint_enabled
+            )
             for one in found
         ]
 

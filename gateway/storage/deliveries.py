@@ -74,7 +74,7 @@ PAST_EVERY_ID = "dlv_g"
 
 _INSERT = insert(deliveries)
 _CLAIMED = (
-    select(deliveries, owners.c.sealed_webhook_secret.label("of_owner"))
+    select(deliveries, owners.c.sealed_webhook_secret.label("owner_secret"))
     .outerjoin(owners, owners.c.name == deliveries.c.owner)
     .where(deliveries.c.id.in_(bindparam("ids", expanding=True)))
 )
@@ -144,7 +144,7 @@ def load_claimed(
     if not delivery_ids:
         return {}
     rows = [dict(row) for row in connection.execute(_CLAIMED, {"ids": list(delivery_ids)}).mappings()]
-    secrets = [row.pop("of_owner") for row in rows]
+    secrets = [row.pop("owner_secret") for row in rows]
     return {row["id"]: (Delivery(**row), secret) for row, secret in zip(rows, secrets, strict=True)}
 
 

@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from gateway.jobs.transitions import TaskKind
 from gateway.storage.tables import DELIVERS, tasks, webhook_endpoints
-from gateway.storage.tasks import FREE, VERSIONS, Memo, read_memo
+from gateway.storage.tasks import FREE, VERSIONS, Memo, free, read_memo
 
 _INSERT = insert(tasks)
 # The very text of the partial index, without which SQLite would not use it.
@@ -40,9 +40,22 @@ _LANES = select(
     webhook_endpoints.c.owner,
     webhook_endpoints.c.state,
 ).select_from(_found.outerjoin(webhook_endpoints, webhook_endpoints.c.id == _found.c.lane))
+_later = tasks.alias("later")
 _IN_LANE = (
-    select(tasks.c.subject, tasks.c.due_at_ms)
-    .where(_DELIVERS, tasks.c.lane == bindparam("of_lane"), FREE)
+    select(
+        tasks.c.subject,
+        # Not by reading on: what is not due is not to be locked.
+        select(func.min(_later.c.due_at_ms))
+        .where(
+            _DELIVERS,
+            _later.c.lane == bindparam("of_lane"),
+            _later.c.due_at_ms > bindparam("now_ms"),
+            free(_later),
+        )
+        .scalar_subquery()
+        .label("later_ms"),
+    )
+    .where(_DELIVERS, tasks.c.lane == bindparam("of_lane"), tasks.c.due_at_ms <= bindparam("now_ms"), FREE)
     .order_by(tasks.c.due_at_ms)
     .limit(bindparam("limit"))
     .with_for_update(skip_locked=True)
@@ -117,8 +130,8 @@ class DueLane(Struct, frozen=True):
     lane: str
     endpoint_owner: str | None
     """None: it is no endpoint's, or of one that was deleted."""
-    enabled: bool
-    """It is an endpoint's that is sent to."""
+    endpoint_enabled: bool
+    """False for a job's own receiver, too."""
     due_at_ms: int
 
 
@@ -136,16 +149,15 @@ class Head(Struct, frozen=True):
     """The first deliveries of a lane."""
 
     due: list[str]
-    next_due_ms: int | None
-    """When the one behind them is due, now or later; None: there is none."""
+    later_ms: int | None
+    """When the first is due that is not due yet; None: there is none, or nothing that is due."""
 
 
 def head_of(connection: Connection, lane: str, *, limit: int, now_ms: int, holder: str) -> Head:
     """Read a lane's deliveries that are due, and keep them from other workers until the transaction ends."""
-    asked = {"of_lane": lane, "limit": limit + 1, "now_ms": now_ms, "holder": holder}
+    asked = {"of_lane": lane, "limit": limit, "now_ms": now_ms, "holder": holder}
     rows = connection.execute(_IN_LANE, asked).all()
-    due = [row.subject for row in rows[:limit] if row.due_at_ms <= now_ms]
-    return Head(due, rows[len(due)].due_at_ms if len(rows) > len(due) else None)
+    return Head([row.subject for row in rows], rows[0].later_ms if rows else None)
 
 
 class Waits(Struct, frozen=True):

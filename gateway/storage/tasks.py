@@ -15,7 +15,9 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Connection,
+    FromClause,
     and_,
     bindparam,
     case,
@@ -94,9 +96,16 @@ VERSIONS = 2**30
 _decode_memo = msgspec.json.Decoder(Memo).decode
 
 _INSERT = insert(tasks)
+
+
+def free(of: FromClause) -> ColumnElement[bool]:
+    """Of these tasks: nobody holds it, or its lease lapsed and the holder is another."""
+    lapsed = of.c.leased_until_ms < bindparam("now_ms")
+    return or_(of.c.leased_by.is_(None), and_(lapsed, of.c.leased_by != bindparam("holder")))
+
+
+FREE = free(tasks)
 _LAPSED = tasks.c.leased_until_ms < bindparam("now_ms")
-# Nobody holds it, or its lease lapsed and the holder is another.
-FREE = or_(tasks.c.leased_by.is_(None), and_(_LAPSED, tasks.c.leased_by != bindparam("holder")))
 # One kind a statement: the index on (kind, due_at_ms) then gives them in order, however many wait.
 _CANDIDATES = (
     select(tasks.c.kind, tasks.c.subject, tasks.c.due_at_ms)

@@ -13,8 +13,8 @@ class WaitingLane(Struct, frozen=True):
     """Empty where nobody knows: a version stored it that had a lane for all owners' jobs at a host."""
     due_at_ms: int
     """When the first of them is due."""
-    enabled: bool = False
-    """It is an endpoint's that is sent to, as far as is known."""
+    endpoint_enabled: bool = False
+    """False for a job's own receiver, too, which cannot be disabled."""
 
 
 def lane_of(url: str, owner: str) -> str:

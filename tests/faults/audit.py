@@ -39,12 +39,14 @@ def check_messages(messages: Sequence[Message]) -> None:
 
     A job may be held more than once, but once an attempt: a submission that was written off is made anew.
     """
-    sent = defaultdict(set)
+    bodies, sent = defaultdict(set), defaultdict(set)
     for message in messages:
         kind, job = message.event["type"], message.event["data"]
         held = job["attempts"][-1]["id"] if kind == "job.held" else None
         sent[job["id"], kind, held].add((message.id, message.body))
+        bodies[message.id].add(message.body)
     assert not {event: versions for event, versions in sent.items() if len(versions) > 1}
+    assert not {message_id: versions for message_id, versions in bodies.items() if len(versions) > 1}
     ends = [job_id for job_id, kind, _ in sent if kind != "job.held"]
     assert len(ends) == len(set(ends))
 

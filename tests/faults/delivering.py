@@ -215,8 +215,8 @@ async def _obey(gateway: Gateway, asked: Mapping[str, Any], waiting: list[str]) 
         case {"endpoint": [owner, url]}:
             return (await gateway.parts.endpoints.create(owner=owner, url=url)).id
         case {"work": True}:
-            await gateway.start_worker()
             keep_what_is_loaded()  # as `serve` and `work` do
+            await gateway.start_worker()
         case {"work": False}:
             await gateway.stop_worker()
         case {"end": int(count), "per_s": per_s}:

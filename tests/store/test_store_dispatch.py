@@ -20,13 +20,18 @@ from gateway.service.dispatch import JOB_KINDS
 from gateway.service.outbox import DELIVERY_KINDS, DeliveryTask
 from gateway.service.wakeup import Wakeup
 from gateway.storage import attempts as attempt_rows
+from gateway.storage import delivery_tasks as delivery_task_rows
 from gateway.storage import jobs as job_rows
 from gateway.storage import tables
 from gateway.storage import tasks as task_rows
 from gateway.storage.deliveries import Backlog, DeliveryAttempt
+from gateway.storage.postgres import PostgresDatabase
 from gateway.storage.tasks import Due, Memo
 from gateway.telemetry import Metrics
 from providers.contract.status import JobStatus
+
+HELD_S = 10.0
+"""Longest that a transaction is kept open for another to meet it."""
 
 
 def tried(task: DeliveryTask, number: int = 1) -> DeliveryAttempt:
@@ -225,8 +230,38 @@ async def test_a_claim_out_of_a_lane_finds_when_what_it_leaves_there_is_due(stag
     await ended_unclaimed(stage)
     stage.clock.advance(1)
     await ended_unclaimed(stage)
-    found = [(len(await stage.outbox.claim(1)), await stage.outbox.next_due_ms()) for _ in range(3)]
-    assert found == [(1, NOW_MS + 2000), (1, NOW_MS + 60_000), (0, NOW_MS + 60_000)]
+    found = [
+        (len(await stage.outbox.claim(limit)), await stage.outbox.next_due_ms()) for limit in (1, 10, 10)
+    ]
+    assert found == [(1, NOW_MS + 1000), (1, NOW_MS + 60_000), (0, NOW_MS + 60_000)], "more may be due"
+
+
+async def test_a_claim_keeps_others_from_nothing_but_what_it_takes(stage: Stage) -> None:
+    """And whoever finds a lane's deliveries being taken looks at it again."""
+    if not isinstance(stage.database, PostgresDatabase):
+        pytest.skip("SQLite has one writer")
+    (failed,) = await ended(stage)
+    later = Due(claim=failed.claim, due_at_ms=NOW_MS + 60_000, tries=1)
+    await stage.outbox.delivered(failed.claim, tried(failed), state=None, due=later)
+    await ended_unclaimed(stage)
+    taken, seen = threading.Event(), threading.Event()
+
+    def taking(connection: Connection) -> list[str]:
+        (lane,) = delivery_task_rows.lanes(connection, now_ms=NOW_MS, holder="w")
+        head = delivery_task_rows.head_of(connection, lane.lane, limit=9, now_ms=NOW_MS, holder="w")
+        taken.set()
+        assert seen.wait(HELD_S)
+        return head.due
+
+    under_way = asyncio.create_task(stage.database.write(taking))
+    await asyncio.to_thread(taken.wait, HELD_S)
+    second = stage.worker("second").outbox
+    assert (await second.claim(10), await second.next_due_ms()) == ([], NOW_MS)
+    asked = await stage.database.write(
+        lambda connection: delivery_task_rows.send_now(connection, failed.delivery.id, at_ms=NOW_MS)
+    )
+    seen.set()
+    assert (asked, len(await under_way)) == (True, 1)
 
 
 async def test_an_end_is_a_reason_to_look_for_submits_only_while_some_wait(stage: Stage) -> None:
